@@ -1,0 +1,1 @@
+"""Multi-task learning with task gradients: HydaLearn, AdaTask and the dominance of tasks."""
