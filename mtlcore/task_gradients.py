@@ -1,0 +1,219 @@
+r"""Task gradients: one gradient per task for shared parameters, the ordinary one for all others.
+
+For losses :math:`L_1, \dots, L_T` and a shared parameter :math:`p`
+
+.. math:: \text{p.task\_grad}[t] = \nabla_p L_t, \qquad \text{p.grad} = \sum_t w_t \nabla_p L_t ,
+
+where :func:`task_backward` computes the first with T backward passes and :func:`combine` the second.
+Everything is kept as attributes of the shared parameters:
+
+- ``task_grad`` [T, \*p.shape]: unweighted task gradients,
+- ``task_reached`` (T booleans; absent = all): the tasks whose loss depends on the parameter,
+- ``task_weights`` [T] or [T, R] (absent = ones): the weights that made ``p.grad``,
+- ``weighted_task_grad`` [T, \*p.shape] (mostly absent): the tasks' parts of ``p.grad`` where several weights were accumulated,
+- ``task_runs`` (absent = one run): the number R of runs that the parameter [R, \*shape] stacks.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from mtlcore._checks import Losses, Weights, check_losses, check_shared, check_task_grad, check_weights
+
+_ATTRIBUTES = ("task_grad", "task_reached", "task_weights", "weighted_task_grad", "task_runs")
+
+
+def task_grad_of(parameter: Tensor) -> Tensor | None:
+    """Returns ``parameter.task_grad`` [T, *shape], or None where there is none."""
+    return getattr(parameter, "task_grad", None)
+
+
+def task_backward(losses: Losses, shared: Iterable[Tensor]) -> None:
+    """Adds each task's gradient to ``p.task_grad`` of the shared parameters, and the summed one to ``p.grad`` of all others.
+
+    One backward pass per task. A non-finite value in one task never enters another task's gradient, since no pass walks
+    another task's graph. That holds for a **sequence** of losses only: the elements of a stacked tensor share one graph
+    node, through which 0 * inf = NaN leaks. Like ``loss.backward()``, repeated calls accumulate.
+
+    Args:
+        losses: T scalars, or for R runs trained at once T tensors [R] with shared parameters [R, *shape]. A stacked tensor
+            [T] (or [T, R]) is accepted, without the promise above.
+        shared: The shared parameters. Frozen ones are passed over; a parameter named twice counts once.
+
+    Raises:
+        ValueError: If a loss is no scalar or does not require grad, or the number of tasks differs from an earlier call's.
+
+    Example:
+        >>> trunk, heads = torch.nn.Linear(2, 3), [torch.nn.Linear(3, 1) for _ in range(2)]
+        >>> features = trunk(torch.ones(4, 2)).relu()
+        >>> losses = [head(features).square().mean() for head in heads]
+        >>> task_backward(losses, trunk.parameters())
+        >>> trunk.weight.task_grad.shape, trunk.weight.grad, heads[0].weight.grad.shape
+        (torch.Size([2, 3, 2]), None, torch.Size([1, 3]))
+    """
+    losses = check_losses(losses)
+    trainable = [p for p in check_shared(shared) if p.requires_grad]
+    num_tasks, num_runs = len(losses), losses[0].shape[0] if losses[0].ndim else None
+    for p in trainable:
+        check_task_grad(p, num_tasks, num_runs)
+
+    earlier_grads = [p.grad for p in trainable]
+    rows: list[Tensor | None] = [task_grad_of(p) for p in trainable]  # [T, *shape] each
+    reached = [[False] * num_tasks for _ in trainable]
+    try:
+        for t, loss in enumerate(losses):
+            for p in trainable:
+                p.grad = None
+            loss.sum().backward(retain_graph=t < num_tasks - 1)  # type: ignore[no-untyped-call]
+            for i, p in enumerate(trainable):
+                if p.grad is None:
+                    continue
+                row = p.grad.to_dense() if p.grad.is_sparse else p.grad
+                reached[i][t] = True
+                if task_grad_of(p) is not None:
+                    p.task_grad[t] += row  # type: ignore[attr-defined]
+                    continue
+                if rows[i] is None:
+                    rows[i] = row.new_empty((num_tasks, *p.shape))
+                rows[i][t].copy_(row)  # type: ignore[index]
+    finally:
+        for p, grad in zip(trainable, earlier_grads, strict=True):
+            p.grad = grad
+    for p, task_grad, flags in zip(trainable, rows, reached, strict=True):
+        if task_grad is not None and any(flags):
+            attach(p, task_grad, flags, num_runs)
+
+
+def attach(p: Tensor, task_grad: Tensor, reached: Sequence[bool], num_runs: int | None) -> None:
+    """Makes ``task_grad`` the parameter's own, and marks the tasks that reached it in this or an earlier call."""
+    if task_grad_of(p) is None:
+        for t, flag in enumerate(reached):
+            if not flag:
+                task_grad[t].zero_()
+    else:
+        before = getattr(p, "task_reached", None) or (True,) * len(reached)
+        reached = [a or b for a, b in zip(before, reached, strict=True)]
+    p.task_grad = task_grad  # type: ignore[attr-defined]
+    p.task_reached = None if all(reached) else tuple(reached)  # type: ignore[attr-defined]
+    p.task_runs = num_runs  # type: ignore[attr-defined]
+
+
+@torch.no_grad()
+def combine(shared: Iterable[Tensor], weights: Weights | None = None) -> None:
+    r"""Sets :math:`\text{p.grad} = \sum_t w_t\, \text{p.task\_grad}[t]`, for any optimizer of ``torch.optim``.
+
+    A task of weight 0 is left out altogether: not even a NaN of its gradient reaches ``p.grad``.
+
+    Args:
+        shared: The shared parameters; those without task gradients keep the ``p.grad`` they have.
+        weights: T numbers, a tensor [T], or [T, R] for R runs. None stands for all ones.
+
+    Raises:
+        ValueError: If no parameter has task gradients, or the weights do not fit them.
+
+    Example:
+        >>> p = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+        >>> task_backward([p.sum(), p.square().sum()], [p])
+        >>> combine([p], weights=[0.5, 2.0])
+        >>> p.grad
+        tensor([4.5000, 8.5000])
+    """
+    reached = [p for p in check_shared(shared) if task_grad_of(p) is not None]
+    if not reached:
+        raise ValueError(
+            "Parameter `shared` should hold parameters with task gradients. Found none. Call `task_backward` before `combine`."
+        )
+    if weights is not None:
+        first = reached[0].task_grad  # type: ignore[attr-defined]
+        for p in reached:
+            check_weights(weights, p.task_grad)  # type: ignore[attr-defined]
+        weights = torch.as_tensor(weights, dtype=first.dtype, device=first.device)
+    for p in reached:
+        p.grad = weighted_sum(p.task_grad, weights)  # type: ignore[attr-defined]
+        p.task_weights, p.weighted_task_grad = weights, None  # type: ignore[attr-defined]
+
+
+def weighted_sum(task_grad: Tensor, weights: Tensor | None) -> Tensor:
+    """Returns sum_t w_t task_grad[t] [*shape]; a task of weight 0 is left out, whatever its gradient holds."""
+    if weights is None:
+        return task_grad.sum(0)
+    total = torch.zeros_like(task_grad[0])
+    for row, weight in zip(task_grad, task_weight_view(weights, task_grad), strict=True):
+        # masked_fill, for 0 * NaN is NaN; it costs one more pass over the gradient and no host synchronisation
+        total.addcmul_(row.masked_fill(weight == 0, 0), weight)
+    return total
+
+
+def task_weight_view(weights: Tensor, task_grad: Tensor) -> Tensor:
+    """Returns ``weights`` [T] or [T, R] as a view that broadcasts against ``task_grad`` [T, *shape] or [T, R, *shape]."""
+    weights = weights.to(dtype=task_grad.dtype, device=task_grad.device)
+    return weights.reshape(weights.shape + (1,) * (task_grad.ndim - weights.ndim))
+
+
+def zero_task_grad(shared: Iterable[Tensor]) -> None:
+    """Forgets the task gradients of the shared parameters; their ``p.grad`` stays (``optimizer.zero_grad`` clears that)."""
+    for p in check_shared(shared):
+        for name in _ATTRIBUTES:
+            if hasattr(p, name):
+                delattr(p, name)
+
+
+@torch.no_grad()
+def clip_task_grad_norm_(shared: Iterable[Tensor], max_norm: float) -> Tensor:
+    """Scales each task's gradient to an L2 norm of at most ``max_norm``, over all shared parameters together.
+
+    Call it before :func:`combine`. Like ``torch.nn.utils.clip_grad_norm_``, it divides by the norm + 1e-6, and a non-finite
+    norm spoils that gradient: here the one task's only.
+
+    Args:
+        shared: The shared parameters.
+        max_norm: The largest norm allowed, in units of the gradient; positive.
+
+    Returns:
+        The norms before clipping: [T], or [T, R] for R runs, each run with its own.
+
+    Raises:
+        ValueError: If ``max_norm`` is not positive, or no parameter has task gradients.
+    """
+    if not max_norm > 0:
+        raise ValueError(f"Parameter `max_norm` should be positive. Found `max_norm = {max_norm}`. Pass, for example, 1.0.")
+    reached = [p for p in check_shared(shared) if task_grad_of(p) is not None]
+    if not reached:
+        raise ValueError(
+            "Parameter `shared` should hold parameters with task gradients. Found none. Call `task_backward` before clipping."
+        )
+    norms = torch.stack([
+        torch.linalg.vector_norm(p.task_grad.flatten(2 if runs_of(p) else 1), dim=-1)  # type: ignore[attr-defined]
+        for p in reached
+    ]).norm(dim=0)  # [T] or [T, R]
+    factors = (max_norm / (norms + 1e-6)).clamp(max=1.0)
+    for p in reached:
+        p.task_grad.mul_(task_weight_view(factors, p.task_grad))  # type: ignore[attr-defined]
+    return norms
+
+
+@torch.no_grad()
+def unscale_task_grad_(scaler: torch.amp.GradScaler, shared: Iterable[Tensor]) -> None:
+    """Divides task gradients by the scale of a gradient scaler; call it before ``scaler.step(optimizer)`` of AdaTask.
+
+    All losses are scaled alike, ``task_backward([scaler.scale(loss) for loss in losses], shared)``. An inf or NaN in any task
+    makes the scaler skip the whole step: the scaler looks at ``p.grad`` only, which AdaTask ignores here, so this writes 0 or
+    NaN there. With :func:`combine` it is not needed: ``p.grad`` is then scaled, as the scaler expects.
+
+    Args:
+        scaler: The gradient scaler, enabled or not.
+        shared: The shared parameters, all of them among the optimizer's.
+    """
+    if not scaler.is_enabled():
+        return
+    for p in check_shared(shared):
+        task_grad = task_grad_of(p)
+        if task_grad is not None:
+            task_grad.div_(scaler.scale(task_grad.new_ones(())))  # no host synchronisation, unlike `get_scale()`
+            p.grad = (task_grad * 0).sum(0)  # 0 where every task is finite, else NaN
+
+
+def runs_of(p: Tensor) -> int | None:
+    """Returns the number R of runs that a parameter stacks, None for one run."""
+    return getattr(p, "task_runs", None)
