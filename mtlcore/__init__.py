@@ -1,1 +1,18 @@
-"""Multi-task learning with task gradients: HydaLearn, AdaTask and the dominance of tasks."""
+"""Multi-task learning with task gradients: HydaLearn, AdaTask and the dominance of tasks.
+
+Importing this package needs torch alone; the companion's data, experiments and figures are modules of their own.
+"""
+
+from mtlcore.hydalearn import HydaLearn, HydaLearnStep, gain_weights
+from mtlcore.task_gradients import clip_task_grad_norm_, combine, task_backward, unscale_task_grad_, zero_task_grad
+
+__all__ = [
+    "HydaLearn",
+    "HydaLearnStep",
+    "clip_task_grad_norm_",
+    "combine",
+    "gain_weights",
+    "task_backward",
+    "unscale_task_grad_",
+    "zero_task_grad",
+]

@@ -10,7 +10,8 @@ Everything is kept as attributes of the shared parameters:
 - ``task_grad`` [T, \*p.shape]: unweighted task gradients,
 - ``task_reached`` (T booleans; absent = all): the tasks whose loss depends on the parameter,
 - ``task_weights`` [T] or [T, R] (absent = ones): the weights that made ``p.grad``,
-- ``weighted_task_grad`` [T, \*p.shape] (mostly absent): the tasks' parts of ``p.grad`` where several weights were accumulated,
+- ``weighted_task_grad`` [T, \*p.shape] (mostly absent): the tasks' parts of ``p.grad`` where several weights were
+  accumulated,
 - ``task_runs`` (absent = one run): the number R of runs that the parameter [R, \*shape] stacks.
 """
 
@@ -30,19 +31,20 @@ def task_grad_of(parameter: Tensor) -> Tensor | None:
 
 
 def task_backward(losses: Losses, shared: Iterable[Tensor]) -> None:
-    """Adds each task's gradient to ``p.task_grad`` of the shared parameters, and the summed one to ``p.grad`` of all others.
+    """Adds each task's gradient to ``p.task_grad`` of shared parameters, and their sum to ``p.grad`` of all others.
 
     One backward pass per task. A non-finite value in one task never enters another task's gradient, since no pass walks
     another task's graph. That holds for a **sequence** of losses only: the elements of a stacked tensor share one graph
     node, through which 0 * inf = NaN leaks. Like ``loss.backward()``, repeated calls accumulate.
 
     Args:
-        losses: T scalars, or for R runs trained at once T tensors [R] with shared parameters [R, *shape]. A stacked tensor
-            [T] (or [T, R]) is accepted, without the promise above.
+        losses: T scalars, or for R runs trained at once T tensors [R] with shared parameters [R, *shape]. A stacked
+            tensor [T] (or [T, R]) is accepted, without the promise above.
         shared: The shared parameters. Frozen ones are passed over; a parameter named twice counts once.
 
     Raises:
-        ValueError: If a loss is no scalar or does not require grad, or the number of tasks differs from an earlier call's.
+        ValueError: If a loss is no scalar or does not require grad, or the number of tasks differs from an earlier
+            call's.
 
     Example:
         >>> trunk, heads = torch.nn.Linear(2, 3), [torch.nn.Linear(3, 1) for _ in range(2)]
@@ -81,22 +83,32 @@ def task_backward(losses: Losses, shared: Iterable[Tensor]) -> None:
         for p, grad in zip(trainable, earlier_grads, strict=True):
             p.grad = grad
     for p, task_grad, flags in zip(trainable, rows, reached, strict=True):
-        if task_grad is not None and any(flags):
-            attach(p, task_grad, flags, num_runs)
+        if task_grad is None or not any(flags):
+            continue
+        if task_grad_of(p) is None:
+            task_grad[[t for t, flag in enumerate(flags) if not flag]] = 0
+        _attach(p, task_grad, flags, num_runs)
 
 
-def attach(p: Tensor, task_grad: Tensor, reached: Sequence[bool], num_runs: int | None) -> None:
+def _attach(p: Tensor, task_grad: Tensor, reached: Sequence[bool], num_runs: int | None) -> None:
     """Makes ``task_grad`` the parameter's own, and marks the tasks that reached it in this or an earlier call."""
-    if task_grad_of(p) is None:
-        for t, flag in enumerate(reached):
-            if not flag:
-                task_grad[t].zero_()
-    else:
+    if task_grad_of(p) is not None:
         before = getattr(p, "task_reached", None) or (True,) * len(reached)
         reached = [a or b for a, b in zip(before, reached, strict=True)]
     p.task_grad = task_grad  # type: ignore[attr-defined]
     p.task_reached = None if all(reached) else tuple(reached)  # type: ignore[attr-defined]
     p.task_runs = num_runs  # type: ignore[attr-defined]
+
+
+@torch.no_grad()
+def add_task_grad(p: Tensor, task_grad: Tensor, reached: Sequence[bool], num_runs: int | None, weights: Tensor) -> None:
+    """Adds ``task_grad`` [T, *shape] to ``p.task_grad``, its weighted sum to ``p.grad``, and records the weights."""
+    earlier = task_grad_of(p)
+    if earlier is not None:
+        p.weighted_task_grad = contributions(p) + weighted_rows(task_grad, weights)  # type: ignore[attr-defined]
+    add_grad(p, weighted_sum(task_grad, weights))
+    _attach(p, task_grad if earlier is None else earlier.add_(task_grad), reached, num_runs)
+    p.task_weights = weights  # type: ignore[attr-defined]
 
 
 @torch.no_grad()
@@ -122,7 +134,8 @@ def combine(shared: Iterable[Tensor], weights: Weights | None = None) -> None:
     reached = [p for p in check_shared(shared) if task_grad_of(p) is not None]
     if not reached:
         raise ValueError(
-            "Parameter `shared` should hold parameters with task gradients. Found none. Call `task_backward` before `combine`."
+            "Parameter `shared` should hold parameters with task gradients. Found none. Call `task_backward` before "
+            "`combine`."
         )
     if weights is not None:
         first = reached[0].task_grad  # type: ignore[attr-defined]
@@ -145,14 +158,30 @@ def weighted_sum(task_grad: Tensor, weights: Tensor | None) -> Tensor:
     return total
 
 
+def weighted_rows(task_grad: Tensor, weights: Tensor) -> Tensor:
+    """Returns w_t task_grad[t] for every task [T, *shape]; rows of weight 0 are 0."""
+    view = task_weight_view(weights, task_grad)
+    return task_grad.masked_fill(view == 0, 0) * view
+
+
+def contributions(p: Tensor) -> Tensor:
+    """Returns each task's part of ``p.grad`` [T, *shape], as `combine` and `HydaLearn.backward` recorded it."""
+    recorded: Tensor | None = getattr(p, "weighted_task_grad", None)
+    if recorded is not None:
+        return recorded
+    task_grad: Tensor = p.task_grad  # type: ignore[attr-defined]
+    weights: Tensor | None = getattr(p, "task_weights", None)
+    return task_grad if weights is None else weighted_rows(task_grad, weights)
+
+
 def task_weight_view(weights: Tensor, task_grad: Tensor) -> Tensor:
-    """Returns ``weights`` [T] or [T, R] as a view that broadcasts against ``task_grad`` [T, *shape] or [T, R, *shape]."""
+    """Returns ``weights`` [T] or [T, R] as a view that broadcasts against ``task_grad`` [T, ...]."""
     weights = weights.to(dtype=task_grad.dtype, device=task_grad.device)
     return weights.reshape(weights.shape + (1,) * (task_grad.ndim - weights.ndim))
 
 
 def zero_task_grad(shared: Iterable[Tensor]) -> None:
-    """Forgets the task gradients of the shared parameters; their ``p.grad`` stays (``optimizer.zero_grad`` clears that)."""
+    """Forgets the task gradients of shared parameters; ``p.grad`` stays, for ``optimizer.zero_grad`` clears it."""
     for p in check_shared(shared):
         for name in _ATTRIBUTES:
             if hasattr(p, name):
@@ -163,8 +192,8 @@ def zero_task_grad(shared: Iterable[Tensor]) -> None:
 def clip_task_grad_norm_(shared: Iterable[Tensor], max_norm: float) -> Tensor:
     """Scales each task's gradient to an L2 norm of at most ``max_norm``, over all shared parameters together.
 
-    Call it before :func:`combine`. Like ``torch.nn.utils.clip_grad_norm_``, it divides by the norm + 1e-6, and a non-finite
-    norm spoils that gradient: here the one task's only.
+    Call it before :func:`combine`. Like ``torch.nn.utils.clip_grad_norm_``, it divides by the norm + 1e-6, and a
+    non-finite norm spoils that gradient: here the one task's only.
 
     Args:
         shared: The shared parameters.
@@ -177,16 +206,17 @@ def clip_task_grad_norm_(shared: Iterable[Tensor], max_norm: float) -> Tensor:
         ValueError: If ``max_norm`` is not positive, or no parameter has task gradients.
     """
     if not max_norm > 0:
-        raise ValueError(f"Parameter `max_norm` should be positive. Found `max_norm = {max_norm}`. Pass, for example, 1.0.")
+        raise ValueError(
+            f"Parameter `max_norm` should be positive. Found `max_norm = {max_norm}`. Pass, for example, 1.0."
+        )
     reached = [p for p in check_shared(shared) if task_grad_of(p) is not None]
     if not reached:
         raise ValueError(
-            "Parameter `shared` should hold parameters with task gradients. Found none. Call `task_backward` before clipping."
+            "Parameter `shared` should hold parameters with task gradients. Found none. Call `task_backward` before "
+            "clipping."
         )
-    norms = torch.stack([
-        torch.linalg.vector_norm(p.task_grad.flatten(2 if runs_of(p) else 1), dim=-1)  # type: ignore[attr-defined]
-        for p in reached
-    ]).norm(dim=0)  # [T] or [T, R]
+    rows = [p.task_grad.reshape(*p.task_grad.shape[: 2 if runs_of(p) else 1], -1) for p in reached]  # type: ignore[attr-defined]
+    norms: Tensor = torch.stack([torch.linalg.vector_norm(row, dim=-1) for row in rows]).norm(dim=0)  # [T] or [T, R]
     factors = (max_norm / (norms + 1e-6)).clamp(max=1.0)
     for p in reached:
         p.task_grad.mul_(task_weight_view(factors, p.task_grad))  # type: ignore[attr-defined]
@@ -197,9 +227,10 @@ def clip_task_grad_norm_(shared: Iterable[Tensor], max_norm: float) -> Tensor:
 def unscale_task_grad_(scaler: torch.amp.GradScaler, shared: Iterable[Tensor]) -> None:
     """Divides task gradients by the scale of a gradient scaler; call it before ``scaler.step(optimizer)`` of AdaTask.
 
-    All losses are scaled alike, ``task_backward([scaler.scale(loss) for loss in losses], shared)``. An inf or NaN in any task
-    makes the scaler skip the whole step: the scaler looks at ``p.grad`` only, which AdaTask ignores here, so this writes 0 or
-    NaN there. With :func:`combine` it is not needed: ``p.grad`` is then scaled, as the scaler expects.
+    All losses are scaled alike, ``task_backward([scaler.scale(loss) for loss in losses], shared)``. An inf or NaN in
+    any task makes the scaler skip the whole step: the scaler looks at ``p.grad`` only, which AdaTask ignores here, so
+    this writes 0 or NaN there. With :func:`combine` it is not needed: ``p.grad`` is then scaled, as the scaler
+    expects.
 
     Args:
         scaler: The gradient scaler, enabled or not.
@@ -217,3 +248,8 @@ def unscale_task_grad_(scaler: torch.amp.GradScaler, shared: Iterable[Tensor]) -
 def runs_of(p: Tensor) -> int | None:
     """Returns the number R of runs that a parameter stacks, None for one run."""
     return getattr(p, "task_runs", None)
+
+
+def add_grad(p: Tensor, grad: Tensor) -> None:
+    """Adds to ``p.grad``, which may be None."""
+    p.grad = grad if p.grad is None else p.grad.add_(grad)

@@ -1,0 +1,129 @@
+r"""Main-task gains: by how much a trial step along each task's gradient lowers the main task's loss.
+
+.. math::
+    \delta_t = L_M(\theta) - L_M(\theta'_t) \;\text{(exact)}, \qquad
+    \delta_t = \langle \nabla L_M, \theta - \theta'_t \rangle \;\text{(first order)}, \qquad
+    \theta'_t = \theta - a \nabla L_t \;\text{(trial rule "sgd")}
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mtlcore.lookahead import Lookahead, Moved, RandomState
+from mtlcore.trial_steps import learning_rates, optimizer_trial
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """The gradients of one mini-batch: of shared parameters stacked over tasks, of heads task by task."""
+
+    shared: dict[Tensor, Tensor]  # [T, *shape] each; zero rows where a task does not reach the parameter
+    reached: dict[Tensor, list[bool]]  # T flags each
+    heads: dict[Tensor, list[Tensor | None]]  # T rows [*shape] each; None where a task does not reach the head
+
+    @classmethod
+    def of(cls, losses: list[Tensor], shared: Sequence[Tensor], heads: Sequence[Tensor]) -> "Gradients":
+        """Returns the gradients of T losses, each [] or [R], by one backward pass per loss."""
+        num_tasks, rows = len(losses), {p: p.new_empty((len(losses), *p.shape)) for p in shared}
+        reached: dict[Tensor, list[bool]] = {p: [] for p in shared}
+        head_rows: dict[Tensor, list[Tensor | None]] = {p: [] for p in heads}
+        for t, loss in enumerate(losses):
+            retain = t < num_tasks - 1
+            grads: tuple[Tensor | None, ...] = torch.autograd.grad(
+                loss.sum(), [*shared, *heads], retain_graph=retain, allow_unused=True
+            )
+            for p, grad in zip(shared, grads, strict=False):
+                reached[p].append(grad is not None)
+                if grad is None:
+                    rows[p][t].zero_()
+                else:
+                    rows[p][t].copy_(grad.to_dense() if grad.is_sparse else grad)
+            for p, grad in zip(heads, grads[len(shared) :], strict=True):
+                head_rows[p].append(grad.to_dense() if grad is not None and grad.is_sparse else grad)
+        return cls(rows, reached, head_rows)
+
+    def row(self, task: int, with_heads: bool) -> dict[Tensor, Tensor]:
+        """Returns one task's gradient [*shape] of each parameter that it reaches."""
+        grads = {p: rows[task] for p, rows in self.shared.items() if self.reached[p][task]}
+        if with_heads:
+            grads |= {p: row for p, rows in self.heads.items() if (row := rows[task]) is not None}
+        return grads
+
+    def stacked(self, with_heads: bool) -> dict[Tensor, Tensor]:
+        """Returns the gradients of all tasks [T, *shape], heads included where asked for."""
+        if not with_heads:
+            return self.shared
+        filled = {p: [torch.zeros_like(p) if row is None else row for row in rows] for p, rows in self.heads.items()}
+        return self.shared | {p: torch.stack(rows) for p, rows in filled.items()}
+
+
+class GainMeter:
+    """Measures the main-task gains of one mini-batch; the options are those of :class:`mtlcore.hydalearn.HydaLearn`."""
+
+    def __init__(
+        self, lookahead: Lookahead, main_task: int, trial_step: float | Optimizer, trial_moves: str, trial_rule: str
+    ) -> None:
+        self._lookahead, self._main_task, self._trial_step = lookahead, main_task, trial_step
+        self._moves_heads, self._own_step = trial_moves == "shared+head", trial_rule == "optimizer"
+
+    @torch.no_grad()
+    def exact(
+        self, losses: Tensor, gradients: Gradients, batch: Any, gain_batch: Any, random: RandomState, drawn: bool
+    ) -> Tensor:
+        """Returns the gains [T] or [T, R] as the main loss before minus after each trial step."""
+
+        def trial(rows: int | slice) -> Moved:
+            return self._trial(gradients, rows)
+
+        if gain_batch is None:
+            before = losses[self._main_task]
+        else:
+            batch = gain_batch
+            with random.replayed():
+                before = self._lookahead.loss(gain_batch, self._main_task, {})
+        after = self._lookahead.losses(batch, self._main_task, trial, len(losses), random, drawn)
+        return before - after
+
+    @torch.no_grad()
+    def first_order(self, losses: Tensor, gradients: Gradients, gain_batch: Any, random: RandomState) -> Tensor:
+        """Returns the gains [T] or [T, R] as products of the main gradient with the trial steps."""
+        if gain_batch is None:
+            main = gradients.row(self._main_task, self._moves_heads)
+        else:
+            main = self._main_gradient(gradients.stacked(self._moves_heads), gain_batch, random)
+        num_runs = losses.shape[1] if losses.ndim == 2 else 1
+        gains = losses.new_zeros((len(losses), num_runs))
+        for t in range(len(losses)):
+            grads = gradients.row(t, self._moves_heads)
+            moved = optimizer_trial(self._trial_step, grads, t, gradients.shared) if self._own_step else None  # type: ignore[arg-type]
+            rates = learning_rates(self._trial_step)
+            for p in grads.keys() & main.keys():
+                step = p - moved[p] if moved is not None else grads[p] * rates[p]
+                gains[t] += (main[p] * step).reshape(num_runs, -1).sum(1)
+        return gains.reshape(losses.shape)
+
+    def _trial(self, gradients: Gradients, rows: int | slice) -> Moved:
+        """Returns the trial values of one task [*shape] or, for the trial rule "sgd", of all tasks [T, *shape]."""
+        if isinstance(rows, slice):
+            grads = gradients.stacked(self._moves_heads)
+        else:
+            grads = gradients.row(rows, self._moves_heads)
+            if self._own_step:
+                return optimizer_trial(self._trial_step, grads, rows, gradients.shared)  # type: ignore[arg-type]
+        rates = learning_rates(self._trial_step)
+        return {p: (grad * -rates[p]).add_(p) for p, grad in grads.items()}  # one buffer, no second copy
+
+    def _main_gradient(
+        self, parameters: dict[Tensor, Tensor], gain_batch: Any, random: RandomState
+    ) -> dict[Tensor, Tensor]:
+        """Returns the gradient [*shape] of the main loss on ``gain_batch`` for each parameter that it reaches."""
+        leaves = {p: p.detach().requires_grad_() for p in parameters}
+        with random.replayed(), torch.enable_grad():
+            loss = self._lookahead.loss(gain_batch, self._main_task, leaves)
+            grads = torch.autograd.grad(loss.sum(), list(leaves.values()), allow_unused=True)
+        return {p: grad for p, grad in zip(leaves, grads, strict=True) if grad is not None}

@@ -1,0 +1,72 @@
+"""Trial steps: where the parameters would be after a step on one task's gradient alone; nothing is changed."""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+from torch.optim import LBFGS, Optimizer
+
+
+def check_trial_optimizer(optimizer: Optimizer, parameters: Sequence[Tensor]) -> None:
+    """Raises ValueError unless the optimizer holds all these parameters and steps without a closure."""
+    if isinstance(optimizer, LBFGS):
+        raise ValueError(
+            "Parameter `trial_step` should step without a closure. Found LBFGS. Pass a float or another optimizer."
+        )
+    held = {p for group in optimizer.param_groups for p in group["params"]}
+    missing = sum(p not in held for p in parameters)
+    if missing:
+        raise ValueError(
+            f"Parameter `trial_step` should be an optimizer of all parameters that a trial step moves. Found "
+            f"{missing} of "
+            f"{len(parameters)} missing. Add them to a group, or pass a float."
+        )
+
+
+def learning_rates(trial_step: float | Optimizer) -> "defaultdict[Tensor, float | Tensor]":
+    """Returns the step size of each parameter: the float, or the optimizer's current lr of the parameter's group."""
+    if not isinstance(trial_step, Optimizer):
+        return defaultdict(lambda: trial_step)
+    return defaultdict(float, {p: group["lr"] for group in trial_step.param_groups for p in group["params"]})
+
+
+@torch.no_grad()
+def optimizer_trial(
+    optimizer: Optimizer, grads: dict[Tensor, Tensor], task: int, shared: Collection[Tensor]
+) -> dict[Tensor, Tensor]:
+    """Returns where the optimizer's own step on the gradients of ``task`` alone would put the parameters.
+
+    A shadow of the optimizer steps on copies of parameters and state, without hooks (a learning-rate scheduler or
+    `Dominance` sees nothing). An optimizer with moments per task moves by this task's moments only, at weight 1.
+
+    Args:
+        optimizer: Any torch optimizer whose step needs no closure.
+        grads: The task's gradient [*shape] of each parameter to move.
+        task: Its index.
+        shared: The parameters that have a gradient per task.
+    """
+    clones = {p: p.detach().clone() for p in grads}
+    shadow = object.__new__(type(optimizer))  # `copy.copy` would drop what an optimizer keeps outside its state_dict
+    shadow.__dict__ = {
+        k: v for k, v in vars(optimizer).items() if k != "step"
+    }  # a scheduler's `step` is bound to the original
+    shadow._optimizer_step_pre_hooks = OrderedDict()
+    shadow._optimizer_step_post_hooks = OrderedDict()
+    shadow.param_groups, shadow.state = [], defaultdict(dict)
+    for group in optimizer.param_groups:
+        members = [p for p in group["params"] if p in clones]
+        shadow.param_groups.append({**group, "params": [clones[p] for p in members]})
+        if "task_weights" in group:
+            shadow.param_groups[-1]["task_weights"] = None
+        for p in members:
+            state = optimizer.state.get(p, {})
+            shadow.state[clones[p]] = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
+            if "num_tasks" in group and p in shared:
+                num_tasks: int = group["num_tasks"]
+                clones[p].task_grad = grads[p].expand(num_tasks, *p.shape)  # type: ignore[attr-defined]
+                clones[p].task_reached = tuple(t == task for t in range(num_tasks))  # type: ignore[attr-defined]
+            else:
+                clones[p].grad = grads[p]
+    type(optimizer).step(shadow)
+    return clones
