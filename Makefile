@@ -1,0 +1,82 @@
+# Two commands: `make figures` regenerates every figure, `make test` runs every check. `make` alone explains all of them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SECONDARY:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+DEVICE ?= auto
+NOTEBOOK ?=
+names := $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/$(NOTEBOOK)*.ipynb))
+checked := mtlcore tests $(wildcard benchmarks)
+
+# Kernels, tests and benchmarks import the mtlcore of this checkout, whichever environment runs them.
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+python = "$$(< build/python)"
+
+# The seconds are measured on 2 cores after the installation, which takes some minutes the first time.
+.PHONY: help
+help:  ##    0 s  this text
+	@echo "make TARGET [DEVICE=cuda] [NOTEBOOK=03]"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 11
+
+.PHONY: figures
+figures: $(names:%=build/notebooks/%.ipynb)  ##      s  execute the notebooks' fast profile, write figures/fast/ and build/notebooks/
+	@if [ -e build/ran ]; then echo "Figures: figures/fast/. Executed notebooks: build/notebooks/."; rm build/ran; \
+	else echo "Nothing to do: figures/fast/ is up to date with $(words $(names)) notebooks."; fi
+
+.PHONY: test
+test: environment  ##      s  every check: style, types, tests, doctests, the notebooks' guard and their outputs
+	@$(python) -m ruff check .
+	@$(python) -m mypy $(checked)
+	@$(python) -m pytest -n 2 --dist loadscope -q
+
+.PHONY: record
+record: environment  ##      s  run the defaults on one CPU thread and put their outputs into notebooks/
+	@$(python) -m mtlcore.notebooks record $(names:%=notebooks/%.ipynb)
+
+.PHONY: full
+full: $(names:%=build/full/%.ipynb)  ##      s  execute the full profile and write figures/full/, which is committed; then make record
+	@if [ -e build/ran ]; then echo "Figures: figures/full/. Executed notebooks: build/full/. Now: make record"; rm build/ran; \
+	else echo "Nothing to do: figures/full/ is up to date with $(words $(names)) notebooks."; fi
+
+.PHONY: lab
+lab: environment  ##    3 s  open the notebooks in JupyterLab
+	@$(python) -m jupyter lab notebooks
+
+.PHONY: bench
+bench: environment  ##      s  run every script of benchmarks/
+	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(python) "$$script"; done
+
+.PHONY: clean
+clean:  ##    0 s  delete what the other targets made, except .venv and figures/full/
+	@rm -rf build failed figures/fast .pytest_cache .mypy_cache .ruff_cache .hypothesis mtlcore.egg-info
+	@find $(checked) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first Python that is new enough decides which environment to use (mtlcore/environment.py).
+pythons = "$${VIRTUAL_ENV:-$${CONDA_PREFIX:-none}}/bin/python" .venv/bin/python \
+	python3 python python3.13 python3.12 python3.11 python3.14
+new_enough = -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+
+.PHONY: environment
+environment:
+	@mkdir -p build; rm -f build/ran; \
+	for first in $(pythons); do "$$first" $(new_enough) 2>/dev/null && break || first=; done; \
+	[ -n "$$first" ] || { echo "No Python 3.11 or newer is on the PATH. Install one, or: conda env create -f environment.yml" >&2; exit 1; }; \
+	"$$first" -P mtlcore/environment.py
+
+# A notebook runs again when the content of its inputs file changed (mtlcore/inputs.py), and only then.
+.PHONY: inputs-fast inputs-full
+inputs-fast inputs-full: inputs-%: environment
+	@$(python) -P mtlcore/inputs.py $* device=$(DEVICE) $(names)
+$(names:%=build/inputs/fast/%): inputs-fast
+	@:
+$(names:%=build/inputs/full/%): inputs-full
+	@:
+
+run = $(python) -m mtlcore.notebooks run notebooks/$*.ipynb --output $@ -p device=$(DEVICE) -p profile
+$(names:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: build/inputs/fast/%
+	@touch build/ran; $(run)=fast
+$(names:%=build/full/%.ipynb): build/full/%.ipynb: build/inputs/full/%
+	@touch build/ran; $(run)=full

@@ -1,0 +1,252 @@
+"""Figures in one style, each saved with its numbers and with where they come from.
+
+A figure is an image for readers, a vector file for papers, a CSV of what is drawn and an entry in the folder's
+`manifest.json` that says which run made it. Images are compared by nobody: tests and readers compare the CSV.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.figure
+import pandas as pd
+from filelock import FileLock
+
+from mtlcore import paths
+
+# Okabe and Ito's colours, told apart with every common kind of colour vision: one per method, in every figure.
+METHOD_COLOURS: dict[str, str] = {
+    "single task": "#000000",
+    "equal weights": "#999999",
+    "static grid": "#E69F00",
+    "HydaLearn": "#0072B2",
+    "HydaLearn, first order": "#56B4E9",
+    "joint Adam": "#999999",
+    "joint Adagrad": "#7F7F7F",
+    "joint RMSprop": "#B3B3B3",
+    "AdaTask-Adam": "#D55E00",
+    "AdaTask-Adagrad": "#CC79A7",
+    "AdaTask-RMSprop": "#F0A07A",
+    "HydaLearn + AdaTask": "#009E73",
+}
+# Tasks are another kind of thing than methods, so their colours are others (Paul Tol's muted scheme).
+_TASK_COLOURS = ("#332288", "#882255", "#117733", "#AA4499", "#44AA99", "#DDCC77", "#88CCEE", "#CC6677")
+
+# More rows than a curve or table of these experiments has, fewer than any data set: a CSV holds aggregates, no records.
+MOST_ROWS = 2000
+_NO_TRACE_OF_TIME: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    "svg": {"Date": None, "Creator": None},
+}
+_PACKAGES = ("torch", "numpy", "pandas", "matplotlib")
+
+
+def use_style() -> None:
+    """Set the style of every figure: one size (inches) and resolution, fonts that ship with matplotlib, quiet axes."""
+    import seaborn as sns
+
+    sns.set_theme(
+        context="notebook",
+        style="ticks",
+        palette=list(_TASK_COLOURS),
+        rc={
+            "figure.figsize": (7.2, 4.0),
+            "figure.dpi": 100,
+            "savefig.dpi": 200,
+            "figure.constrained_layout.use": True,
+            "font.family": "DejaVu Sans",
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "axes.titlelocation": "left",
+            "axes.labelsize": 10,
+            "xtick.labelsize": 9,
+            "ytick.labelsize": 9,
+            "legend.fontsize": 9,
+            "legend.frameon": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#E5E5E5",
+            "lines.linewidth": 1.8,
+        },
+    )
+
+
+def task_colours(tasks: Iterable[str]) -> dict[str, str]:
+    """One colour per task, in the order in which the tasks are named, the main task first.
+
+    Example:
+        >>> task_colours(["default", "prepayment"])
+        {'default': '#332288', 'prepayment': '#882255'}
+    """
+    tasks = list(tasks)
+    if len(tasks) > len(_TASK_COLOURS):
+        raise ValueError(
+            f"Parameter `tasks` should name at most {len(_TASK_COLOURS)} tasks. Found {len(tasks)}. Draw more panels."
+        )
+    return dict(zip(tasks, _TASK_COLOURS, strict=False))
+
+
+def save_figure(
+    fig: matplotlib.figure.Figure,
+    stem: str,
+    data: pd.DataFrame,
+    *,
+    notebook: str,
+    profile: str,
+    parameters: Mapping[str, Any],
+    seeds: Sequence[int],
+    data_checksums: Mapping[str, str],
+) -> Path:
+    """Save a figure as PNG, PDF and SVG with its numbers as CSV, and enter it in the manifest of `figures/<profile>`.
+
+    The bytes depend on the figure only (for one version of matplotlib); no file is ever seen half written.
+
+    Args:
+        fig: the figure; it is neither changed nor closed.
+        stem: the files' name without ending, for example `"03_weights"`.
+        data: the aggregates that are drawn, one row per mark, at most 2,000 rows. Its index is not saved.
+        notebook: file stem of the notebook that makes the figure.
+        profile: `"fast"` or `"full"`, which is also the folder.
+        parameters: the notebook's parameters, all that decides the run.
+        seeds: every seed that entered.
+        data_checksums: sha256 of each data set that entered, by name; empty when the data are generated.
+
+    Returns:
+        The path of the PNG.
+
+    Raises:
+        ValueError: `data` is empty or is too long for aggregates, or another notebook has a figure of that name.
+    """
+    if not 0 < len(data) <= MOST_ROWS:
+        raise ValueError(
+            f"Parameter `data` should hold the 1 to {MOST_ROWS} aggregates that are drawn. Found {len(data)} rows. "
+            "Summarise them first: a figure's CSV is published, and records of a data set are not."
+        )
+    folder = paths.figures_folder(profile)
+    folder.mkdir(parents=True, exist_ok=True)
+    csv = data.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode()
+    entry = {
+        "notebook": notebook,
+        "profile": profile,
+        "parameters": dict(parameters),
+        "seeds": [int(seed) for seed in seeds],
+        "data": dict(data_checksums),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
+        "files": [f"{stem}.{kind}" for kind in (*_NO_TRACE_OF_TIME, "csv")],
+        "digest": hashlib.sha256(csv).hexdigest(),
+    }
+    with _manifest(folder) as figures:
+        owner = figures.get(stem, entry)["notebook"]
+        if owner != notebook:
+            raise ValueError(
+                f"Parameter `stem` should be new. Found `stem = {stem!r}`, a figure of notebook {owner}. Rename it."
+            )
+        with mpl.rc_context({"svg.hashsalt": stem}):
+            for kind, nothing in _NO_TRACE_OF_TIME.items():
+                temporary = folder / f".{stem}.{kind}"
+                fig.savefig(temporary, format=kind, metadata=nothing)
+                temporary.replace(folder / f"{stem}.{kind}")
+        _write(folder / f"{stem}.csv", csv)
+        figures[stem] = entry
+    return folder / f"{stem}.png"
+
+
+class _manifest:
+    """A folder's manifest entries for the time of a `with`, locked against other processes and written at its end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "manifest.json"
+        paths.BUILD.mkdir(parents=True, exist_ok=True)
+        self.lock = FileLock(paths.BUILD / "figures.lock")  # below build/, so that no folder of figures ever shows it
+
+    def __enter__(self) -> dict[str, Any]:
+        self.lock.acquire()
+        self.figures = read_manifest(self.path.parent)
+        return self.figures
+
+    def __exit__(self, error: object, *_: object) -> None:
+        try:
+            if error is None:
+                ordered = {"figures": dict(sorted(self.figures.items()))}
+                _write(self.path, (json.dumps(ordered, indent=1, sort_keys=False) + "\n").encode())
+        finally:
+            self.lock.release()
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The entries of a folder's `manifest.json` by figure; empty when there is none."""
+    path = folder / "manifest.json"
+    figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["figures"] if path.exists() else {}
+    return figures
+
+
+def publish(staged: Path, profile: str, notebook: str) -> list[str]:
+    """Move the figures of one successful run to `figures/<profile>`; that notebook's figures of earlier runs go.
+
+    Args:
+        staged: the folder that stood for `figures` during the run.
+        profile: the profile of the run.
+        notebook: the file stem of the notebook.
+
+    Returns:
+        The new files, relative to the checkout.
+
+    Raises:
+        ValueError: the run saved figures under another profile than its own.
+    """
+    found = sorted(path.name for path in staged.iterdir()) if staged.exists() else []
+    if found not in ([], [profile]):
+        raise ValueError(
+            f"Notebook {notebook} ran with `profile = {profile!r}`. Found figures saved under {found}. "
+            "Pass the parameter `profile` on to save_figure."
+        )
+    new = read_manifest(staged / profile)
+    folder = paths.figures_folder(profile)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _manifest(folder) as figures:
+        for stem in [stem for stem, entry in figures.items() if entry["notebook"] == notebook and stem not in new]:
+            for name in figures.pop(stem)["files"]:
+                (folder / name).unlink(missing_ok=True)
+        for stem, entry in new.items():
+            for name in entry["files"]:
+                shutil.move(staged / profile / name, folder / name)
+            figures[stem] = entry
+    return [os.path.relpath(folder / name, paths.ROOT) for entry in new.values() for name in entry["files"]]
+
+
+def committed_evidence(notebook: str) -> list[tuple[Path, pd.DataFrame]]:
+    """The committed full-profile figures of a notebook: for each the path of its PNG and the numbers that it draws."""
+    folder = paths.COMMITTED_FIGURES
+    return [
+        (folder / f"{stem}.png", pd.read_csv(folder / f"{stem}.csv"))
+        for stem, entry in read_manifest(folder).items()
+        if entry["notebook"] == notebook
+    ]
+
+
+def show_full(notebook: str) -> None:
+    """Show in a notebook its committed full-profile figures, labelled as such, or say that there is no full run yet."""
+    from IPython.display import Image, display
+
+    evidence = committed_evidence(notebook)
+    if not evidence:
+        print("no full run yet")
+    for image, table in evidence:
+        seeds = read_manifest(image.parent)[image.stem]["seeds"]
+        print(f"full profile, committed: {image.stem}, {len(seeds)} seeds, {len(table)} rows in {image.stem}.csv")
+        display(Image(filename=str(image), width=720))

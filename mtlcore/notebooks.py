@@ -1,0 +1,234 @@
+"""Run notebooks: read and validate their parameters, execute a copy with papermill, record the committed outputs.
+
+papermill only warns about a mistyped parameter and hands `-p lr=1e-3` over as a string, so names and types are checked
+here, before anything runs. A run happens below `failed/` and moves into place, with its figures, when it succeeded.
+"""
+
+import argparse
+import ast
+import contextlib
+import difflib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from mtlcore import paths
+from mtlcore.figures import publish
+from mtlcore.inputs import cells_digest
+from mtlcore.notebook_guard import guard
+
+PROFILES = ("fast", "full")
+# What recorded outputs must not depend on: the number of threads, a GPU, optional data.
+ON_ONE_CPU_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MTLCORE_DATA": None}
+
+
+def read_parameters(path: Path) -> dict[str, Any]:
+    """The names and defaults in the one cell tagged `parameters`, in their order.
+
+    Raises:
+        ValueError: there is no such cell or more than one, or a line of it is not `name = literal`.
+    """
+    notebook = json.loads(Path(path).read_text(encoding="utf-8"))
+    cells = [c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", [])]
+    if len(cells) != 1:
+        raise ValueError(
+            f"{Path(path).name} should have one cell tagged `parameters`. Found {len(cells)}. "
+            "Give that tag to the cell that holds the experiment's configuration, and to no other."
+        )
+    parameters: dict[str, Any] = {}
+    for statement in ast.parse("".join(cells[0]["source"])).body:
+        try:
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    parameters[name] = ast.literal_eval(value)
+                case _:
+                    raise ValueError
+        except ValueError:
+            raise ValueError(
+                f"The parameters of {Path(path).name} should be lines `name = literal`. "
+                f"Found `{ast.unparse(statement)}`. Move what has to be computed to a later cell."
+            ) from None
+    return parameters
+
+
+def validate(path: Path, values: Mapping[str, Any]) -> None:
+    """Check that every value has the name and the type of a parameter of the notebook.
+
+    An int will do for a float, anything for a parameter whose default is None; the elements of a list are checked
+    against the first element of the default.
+
+    Raises:
+        ValueError: an unknown name or profile.
+        TypeError: a value of another type than the default's.
+    """
+    defaults = read_parameters(path)
+    for name, value in values.items():
+        if name not in defaults:
+            close = difflib.get_close_matches(name, defaults, n=1)
+            meant = f"Did you mean `{close[0]}`?" if close else f"It has {', '.join(defaults)}."
+            raise ValueError(f"{Path(path).name} has no parameter `{name}`. {meant}")
+        _check_type(name, value, defaults[name])
+        if name == "profile" and value not in PROFILES:
+            raise ValueError(
+                f'Parameter `profile` should be "fast" or "full". Found `profile = {value!r}`. Pass either.'
+            )
+
+
+def _check_type(name: str, value: object, default: object) -> None:
+    if default is None or type(value) is type(default) or (type(default) is float and type(value) is int):
+        if isinstance(value, list) and isinstance(default, list) and default:
+            for element in value:
+                _check_type(f"{name}[...]", element, default[0])
+        return
+    remedy = f"Pass it without quotes: {value}." if isinstance(value, str) else f"Pass for example {default!r}."
+    raise TypeError(
+        f"Parameter `{name}` should be of type {type(default).__name__}. Found `{name} = {value!r}`, "
+        f"of type {type(value).__name__}. {remedy}"
+    )
+
+
+def parse_assignments(path: Path, assignments: Sequence[str]) -> dict[str, Any]:
+    """From `["lr=1e-3", "device=cpu"]` to typed values: text where the default is text, else Python literals."""
+    defaults = read_parameters(path)
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"A parameter should be given as name=value. Found `{assignment}`. Pass say profile=full.")
+        values[name] = text
+        if not isinstance(defaults.get(name), str):
+            with contextlib.suppress(ValueError, SyntaxError):  # what is no literal is refused for its type
+                values[name] = ast.literal_eval(text)
+    return values
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Set (or for None remove) environment variables, which kernels started meanwhile inherit."""
+
+    def change(values: Mapping[str, str | None]) -> None:
+        for name, value in values.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    before = {name: os.environ.get(name) for name in variables}
+    change(variables)
+    try:
+        yield
+    finally:
+        change(before)
+
+
+def execute(
+    path: Path,
+    output: Path,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    variables: Mapping[str, str | None] | None = None,
+    keep_figures: bool = True,
+) -> None:
+    """Execute a copy of a notebook; the executed copy and its figures appear only when every cell succeeded.
+
+    Args:
+        path: the notebook, which is not changed.
+        output: where the executed copy goes. A failed run leaves what there is in `failed/<folder of output>/`.
+        parameters: typed values that replace defaults, validated first.
+        variables: environment variables of the kernel, None to remove one.
+        keep_figures: move the run's figures to `figures/<profile>`, or leave that folder as it is.
+
+    Raises:
+        papermill.PapermillExecutionError: a cell raised an error.
+    """
+    parameters = dict(parameters or {})
+    validate(path, parameters)
+    profile = parameters.get("profile", read_parameters(path).get("profile", "fast"))
+    attempt = paths.FAILED / output.parent.name / path.name
+    figures = attempt.with_suffix(".figures")
+    attempt.parent.mkdir(parents=True, exist_ok=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(figures, ignore_errors=True)
+    with _environment({**(variables or {}), "MTLCORE_FIGURES": str(figures)}):
+        papermill.execute_notebook(
+            path,
+            attempt,
+            parameters,
+            kernel_name="python3",
+            progress_bar=sys.stderr.isatty(),
+            cwd=path.resolve().parent,  # as JupyterLab and nbval do
+        )
+    made = publish(figures, profile, path.stem) if keep_figures else []
+    shutil.rmtree(figures, ignore_errors=True)
+    executed = json.loads(attempt.read_text(encoding="utf-8"))
+    executed["metadata"]["mtlcore"] = {"figures": made}  # mtlcore/inputs.py looks whether they are still there
+    _write(executed, attempt)
+    attempt.replace(output)
+
+
+def record(path: Path) -> None:
+    """Run a notebook's defaults on one CPU thread and replace it by the clean result, in one step."""
+    recorded = paths.BUILD / "record" / path.name
+    execute(path, recorded, variables=ON_ONE_CPU_THREAD, keep_figures=False)
+    notebook = json.loads(recorded.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        cell["metadata"] = {"tags": cell["metadata"]["tags"]} if cell["metadata"].get("tags") else {}
+    notebook["metadata"] = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+        "mtlcore": {"source_digest": cells_digest(notebook, ["code"])},
+    }
+    _write(notebook, recorded)
+    recorded.replace(path)
+
+
+def _write(notebook: dict[str, Any], path: Path) -> None:
+    """Write a notebook as Jupyter does, so that saving it there changes nothing."""
+    text = json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: `python -m mtlcore.notebooks run | record | guard`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m mtlcore.notebooks", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="execute a copy of a notebook")
+    run.add_argument("notebooks", metavar="notebook", type=Path, nargs=1)
+    run.add_argument("--output", type=Path, required=True, help="where the executed copy goes")
+    run.add_argument("-p", dest="assignments", metavar="name=value", action="append", default=[], help="a parameter")
+    for name, what in (("record", "replace notebooks by their clean run"), ("guard", "check notebooks")):
+        commands.add_parser(name, help=what).add_argument(
+            "notebooks", metavar="notebook", type=Path, nargs="*", default=sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+        )
+    options = parser.parse_args(arguments)
+    problems: list[str] = []
+    for path in options.notebooks:
+        begin = time.monotonic()
+        try:
+            if options.command == "run":
+                execute(path, options.output, parse_assignments(path, options.assignments))
+            elif options.command == "record":
+                record(path)
+        except (ValueError, TypeError) as error:
+            problems.append(str(error))
+        except PapermillExecutionError as error:
+            problems.append(f"{path.stem} failed: {error.ename}: {error.evalue}. See the notebook below failed/.")
+        else:
+            if options.command != "guard":
+                print(f"{path.stem}: {time.monotonic() - begin:.0f} s", flush=True)
+            if options.command != "run":
+                problems += [f"{path.name}: {problem}" for problem in guard(path)]
+    print(*problems, sep="\n", file=sys.stderr, end="\n" if problems else "")
+    return bool(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
