@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mtlcore.hydalearn import HydaLearn
 from mtlcore.models import SharedBottom, binary_losses
-from mtlcore.runs import History, StaticWeights, train_runs
+from mtlcore.runs import History, StaticWeights, Weighting, train_runs
 from mtlcore.stacked import RunData, StackedModel, evaluate, predict
 from mtlcore.task_gradients import runs_of
 
@@ -33,12 +34,19 @@ def made_data(rows: int, seed: int, source: list[int]) -> RunData:
     return RunData(x, y.to(torch.float64), torch.tensor(source))
 
 
-def trained(runs: list[int], make: Factory, weights: Tensor = WEIGHTS) -> tuple[StackedModel, History]:
+def trained(
+    runs: list[int], make: Factory, weights: Tensor = WEIGHTS, lookahead: str | None = None
+) -> tuple[StackedModel, History]:
+    """Train some of the four runs, with HydaLearn where a kind of look-ahead is named."""
     model = StackedModel([made_model(SEEDS[r]) for r in runs])
     source = [SOURCE[r] for r in runs]
+    weighting: Weighting = StaticWeights(model, binary_losses, weights[:, runs])
+    if lookahead is not None:
+        shared = [p for name, p in model.named_parameters() if "trunk" in name]
+        weighting = HydaLearn(model, binary_losses, shared, lookahead=lookahead)
     history = train_runs(
         model,
-        StaticWeights(model, binary_losses, weights[:, runs]),
+        weighting,
         make(list(model.parameters())),
         binary_losses,
         made_data(50, 0, source),
@@ -89,6 +97,19 @@ def test_equals_an_ordinary_torch_loop(name: str) -> None:
     assert history.validation[:, run].tolist() == pytest.approx(curve, abs=1e-10)
     for p, q in zip(together.parameters(), kept[best], strict=True):
         torch.testing.assert_close(p[run], q, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("lookahead", ["vmap", "loop"])
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_hydalearn_in_a_crowd_equals_hydalearn_alone(name: str, lookahead: str) -> None:
+    together, history = trained([0, 1, 2, 3], OPTIMIZERS[name], lookahead=lookahead)
+    assert history.weights.shape == (9, 2, 4)
+    assert history.weights[:, 1].std() > 0.05  # the weights do move, so equality says something
+    for r in range(4):
+        alone, history_alone = trained([r], OPTIMIZERS[name], lookahead=lookahead)
+        torch.testing.assert_close(history.weights[..., r], history_alone.weights[..., 0], rtol=0, atol=1e-10)
+        for p, q in zip(together.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(p[r], q[0], rtol=0, atol=1e-10)
 
 
 def test_zero_weight_is_the_single_task() -> None:
