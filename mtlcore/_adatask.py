@@ -68,7 +68,7 @@ class AdaTaskOptimizer(Optimizer):
         super().zero_grad(set_to_none)
         zero_task_grad(p for group in self.param_groups for p in group["params"])
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # noqa: ANN401 (the loss)
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Takes one step: per task where there is ``p.task_grad``, the ordinary one from ``p.grad`` elsewhere.
 
         Args:
@@ -104,8 +104,8 @@ class AdaTaskOptimizer(Optimizer):
         grads = {p: p.task_grad.unbind() for p in params}
         rows = {p: self._task_rows(p, group, kernel) for p in params}
 
-        # One task without weights is torch's own optimizer, to the bit, if torch decays the parameters itself. Else decay
-        # is counted here, from the parameters at the start of the step: they move between the calls below.
+        # One task without weights is torch's own optimizer, to the bit, if torch does the decay itself. Otherwise it is
+        # done here, from the parameters at the start of the step: they move between the calls below.
         decay: dict[Tensor, Tensor] = {}
         if weight_decay != 0 and not (num_tasks == 1 and weights is None):
             if group.get("decoupled_weight_decay", False):

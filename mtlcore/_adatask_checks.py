@@ -118,8 +118,8 @@ def check_task_weights(group: Group) -> None:
         found = f"`task_weights = {weights!r}`"
     if not fits:
         raise ValueError(
-            f"Parameter `task_weights` should hold {num_tasks} finite, non-negative numbers, or be a tensor [T], or [T, R] "
-            f"for R runs. Found {found}. Pass one weight per task, or None for ones."
+            f"Parameter `task_weights` should hold {num_tasks} finite, non-negative numbers, or be a tensor [T], or "
+            f"[T, R] for R runs. Found {found}. Pass one weight per task, or None for ones."
         )
 
 

@@ -62,7 +62,7 @@ class AdaTaskAdam(AdaTaskOptimizer):
         fused: As torch's; None = where torch has the kernel for the device.
         capturable: As torch's: ``step`` on the device, for CUDA graphs.
         task_weights: T non-negative numbers, or a tensor [T] or [T, R] (R runs, parameters [R, \*shape]), that multiply
-            the tasks' updates (our design). None = ones. Read from the group at each step, so it may change between them.
+            the tasks' updates (our design). None = ones. Read from the group at each step: it may change any time.
 
     Raises:
         ValueError: If an option is out of range, both flags are True, or a parameter is complex, sparse or named twice.
@@ -97,7 +97,6 @@ class AdaTaskAdam(AdaTaskOptimizer):
         capturable: bool = False,
         task_weights: TaskWeights = None,
     ) -> None:
-        """Checks every option and group; the arguments are the class's."""
         options = {
             "amsgrad": amsgrad,
             "maximize": maximize,
@@ -171,7 +170,6 @@ class AdaTaskAdamW(AdaTaskAdam):
         capturable: bool = False,
         task_weights: TaskWeights = None,
     ) -> None:
-        """Checks every option and group; the arguments are the class's."""
         super().__init__(
             params,
             num_tasks=num_tasks,
@@ -240,7 +238,6 @@ class AdaTaskAdagrad(AdaTaskOptimizer):
         fused: bool | None = None,
         task_weights: TaskWeights = None,
     ) -> None:
-        """Checks every option and group; the arguments are the class's."""
         numbers = {"lr": lr, "lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay}
         options = {
             "maximize": maximize,
@@ -317,7 +314,6 @@ class AdaTaskRMSprop(AdaTaskOptimizer):
         fused: bool | None = None,
         task_weights: TaskWeights = None,
     ) -> None:
-        """Checks every option and group; the arguments are the class's."""
         numbers = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
         options = {
             "centered": centered,
