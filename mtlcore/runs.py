@@ -115,9 +115,10 @@ def train_runs(
     seeds: Sequence[int],
     epochs: int,
     batch_size: int,
-    label: str = "training",
 ) -> History:
     """Train all runs and leave each at its epoch of least validation loss on the main task.
+
+    A progress bar appears on a terminal only.
 
     Args:
         model: R stacked models.
@@ -130,7 +131,6 @@ def train_runs(
         seeds: One integer per run that fixes its order of the data; equal seeds give equal batches.
         epochs: Passes over the data.
         batch_size: Examples per step.
-        label: Name on the progress bar, which is shown on a terminal only.
 
     Raises:
         ValueError: The number of seeds differs from the number of runs, or the batch exceeds the training fold.
@@ -152,7 +152,7 @@ def train_runs(
     best = [p.detach().clone() for p in parameters]
     failed = torch.zeros_like(rates, dtype=torch.bool)
     curve, weights = [], []
-    for epoch in tqdm(range(epochs), desc=label, disable=None):
+    for epoch in tqdm(range(epochs), desc="epochs", disable=None):
         order = torch.stack([torch.randperm(train.num_rows, generator=g) for g in generators]).to(rates.device)
         for rows in torch.split(order, batch_size, dim=1):  # [R, B]
             if rows.shape[1] < batch_size:

@@ -156,15 +156,13 @@ def choose(tuned: pd.DataFrame, method: str, auxiliary_weights: Sequence[float] 
     means = candidates.groupby(["auxiliary weight", "rate"], dropna=False)["validation loss"].agg(
         lambda losses: losses.mean(skipna=False)
     )
-    best = means.reset_index().loc[int(np.nanargmin(means))]
+    knobs = means.index.to_frame().to_numpy(np.float64)  # [settings, 2]
+    weight, rate = knobs[int(np.nanargmin(means))]
     edges = []
-    for knob in ("rate", "auxiliary weight"):
-        value = best[knob]
-        grid = sorted(candidates[knob].dropna().unique())
-        if len(grid) > 1 and value in (grid[0], grid[-1]):
+    for knob, value, grid in zip(("auxiliary weight", "rate"), (weight, rate), knobs.T, strict=True):
+        if grid.min() < grid.max() and value in (grid.min(), grid.max()):
             edges.append(f"{method}: the best {knob}, {value:g}, lies at an edge of its grid: widen it.")
-    weight = None if auxiliary_weights is None else float(best["auxiliary weight"])
-    return Setting(method, float(best["rate"]), weight), edges
+    return Setting(method, float(rate), None if auxiliary_weights is None else float(weight)), edges
 
 
 def cost_per_step(settings: Sequence[Setting], train: Fold, training: Training) -> pd.DataFrame:

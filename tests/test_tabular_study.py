@@ -75,7 +75,7 @@ def test_choice_is_by_mean_validation_loss_and_warns_at_edges() -> None:
     chosen, edges = choose(tuned, "equal weights", [1.0])  # a failed run rules out rate 1
     assert chosen == Setting("equal weights", 0.01, 1.0)
     assert edges == ["equal weights: the best rate, 0.01, lies at an edge of its grid: widen it."]
-    assert choose(tuned, "grid", [0.0, 1.0])[1][1].startswith("grid: the best auxiliary weight, 1, lies at an edge")
+    assert choose(tuned, "grid", [0.0, 1.0])[1][0].startswith("grid: the best auxiliary weight, 1, lies at an edge")
 
 
 def test_comparison_is_paired_and_knows_which_way_is_better() -> None:
