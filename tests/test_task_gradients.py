@@ -21,7 +21,7 @@ class TwoTasks(nn.Module):
 
     def losses(self, x: Tensor) -> list[Tensor]:
         z = self.trunk(x)
-        return [(k + 1) * (head(z) - k).square().mean() for k, head in enumerate(self.heads)]
+        return [(k + 1) * (head(z) - k).square().mean() for k, head in enumerate(list(self.heads))]
 
 
 @pytest.fixture
@@ -70,14 +70,14 @@ def test_one_backward_pass_per_task(model: TwoTasks, x: Tensor) -> None:
 
 
 def test_it_adds_like_backward_and_leaves_grad_of_shared_alone(model: TwoTasks, x: Tensor) -> None:
-    shared, head = list(model.trunk.parameters()), model.heads[0].weight
+    shared, head = list(model.trunk.parameters()), next(model.heads.parameters())
     shared[0].grad = torch.ones_like(shared[0])
     task_backward(model.losses(x), shared)
     once, head_once = task_grad(shared[0]).clone(), head.grad.clone()  # type: ignore[union-attr]
     task_backward(model.losses(x), shared)
     torch.testing.assert_close(task_grad(shared[0]), 2 * once)
     torch.testing.assert_close(head.grad, 2 * head_once)
-    assert torch.equal(shared[0].grad, torch.ones_like(shared[0]))  # type: ignore[arg-type]
+    assert torch.equal(shared[0].grad, torch.ones_like(shared[0]))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -131,13 +131,13 @@ def test_frozen_tied_and_repeated_parameters_and_shared_buffers(device: torch.de
     shared = [*trunk[0].parameters(), *trunk[2].parameters()]  # the tied weight is named twice
     trainable = [p for p in dict.fromkeys(shared) if p.requires_grad]
     expected = [plain_grads(loss, trainable) for loss in losses()]
-    statistics = trunk[1].running_mean.clone()
+    statistics = trunk[1].get_buffer("running_mean").clone()
     task_backward(losses(), shared)
     for i, p in enumerate(trainable):
         for t in range(2):
             torch.testing.assert_close(task_grad(p)[t], expected[t][i], rtol=1e-4, atol=1e-6)
     assert getattr(trunk[0].bias, "task_grad", None) is None
-    assert not torch.equal(statistics, trunk[1].running_mean)
+    assert not torch.equal(statistics, trunk[1].get_buffer("running_mean"))
 
 
 def convolutional() -> tuple[nn.Module, Tensor]:
@@ -204,7 +204,7 @@ def test_bf16_autocast(model: TwoTasks, x: Tensor) -> None:
         assert task_grad(p).dtype == torch.float32
         for t in range(2):
             torch.testing.assert_close(task_grad(p)[t], exact[t][i], rtol=0.1, atol=0.1)
-            assert not torch.equal(task_grad(p)[t], exact[t][i])  # so autocast was on
+            assert (task_grad(p)[t] - exact[t][i]).abs().max() > 0  # type: ignore[operator]  # so autocast was on
 
 
 def test_accumulation_over_micro_batches_is_the_gradient_of_the_whole(model: TwoTasks, x: Tensor) -> None:
