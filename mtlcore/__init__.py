@@ -3,10 +3,17 @@
 Importing this package needs torch alone; the companion's data, experiments and figures are modules of their own.
 """
 
+from mtlcore.adatask import AdaTaskAdagrad, AdaTaskAdam, AdaTaskAdamW, AdaTaskRMSprop
+from mtlcore.dominance import Dominance
 from mtlcore.hydalearn import HydaLearn, HydaLearnStep, gain_weights
 from mtlcore.task_gradients import clip_task_grad_norm_, combine, task_backward, unscale_task_grad_, zero_task_grad
 
 __all__ = [
+    "AdaTaskAdagrad",
+    "AdaTaskAdam",
+    "AdaTaskAdamW",
+    "AdaTaskRMSprop",
+    "Dominance",
     "HydaLearn",
     "HydaLearnStep",
     "clip_task_grad_norm_",

@@ -529,8 +529,6 @@ class ManyLinear(nn.Module):
         self.weight = nn.Parameter(torch.stack([run.weight.detach() for run in runs]))
         heads = [torch.cat([h.get_parameter("weight") for h in run.heads]).detach() for run in runs]
         self.heads = nn.Parameter(torch.stack(heads))
-            torch.stack([torch.cat([h.get_parameter("weight") for h in run.heads]).detach() for run in runs])
-        )
 
     def losses(self, batch: Batch) -> list[Tensor]:
         x, y = batch
