@@ -35,16 +35,16 @@ def package_digest() -> str:
     return digest.hexdigest()
 
 
-def drop_if_figures_are_gone(executed: Path) -> None:
-    """Delete an executed notebook whose figures somebody has deleted, so that make runs it again."""
-    if executed.exists():
-        made = json.loads(executed.read_text(encoding="utf-8"))["metadata"].get("mtlcore", {}).get("figures", [])
-        if not all((ROOT / name).exists() for name in made):
-            executed.unlink()
+def figures_are_gone(executed: Path) -> bool:
+    """Whether somebody has deleted a figure that this executed notebook made, so that it has to run again."""
+    if not executed.exists():
+        return False
+    made = json.loads(executed.read_text(encoding="utf-8"))["metadata"].get("mtlcore", {}).get("figures", [])
+    return not all((ROOT / name).exists() for name in made)
 
 
 def main(profile: str, parameters: list[str], names: list[str]) -> None:
-    """Bring the input files of the named notebooks up to date; a file whose content is right keeps its time."""
+    """Bring the input files of the named notebooks up to date; one whose content is right keeps its time."""
     lock = hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest()
     shared = [f"mtlcore {package_digest()}", f"requirements.lock {lock}", f"profile {profile}", *parameters]
     folder = ROOT / "build" / "inputs" / profile
@@ -53,11 +53,11 @@ def main(profile: str, parameters: list[str], names: list[str]) -> None:
         notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
         content = "\n".join([f"cells {cells_digest(notebook)}", *shared, ""])
         path = folder / name
-        if not path.exists() or path.read_text(encoding="utf-8") != content:
+        unchanged = path.exists() and path.read_text(encoding="utf-8") == content
+        if not unchanged or figures_are_gone(EXECUTED[profile] / f"{name}.ipynb"):
             temporary = path.with_suffix(".new")
             temporary.write_text(content, encoding="utf-8")
             temporary.replace(path)
-        drop_if_figures_are_gone(EXECUTED[profile] / f"{name}.ipynb")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 
 import papermill
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from mtlcore import paths
 from mtlcore.figures import publish
@@ -129,6 +130,11 @@ def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
         change(before)
 
 
+def _attempt(path: Path, output: Path) -> Path:
+    """Where a notebook runs, and stays when it fails."""
+    return paths.FAILED / output.parent.name / path.name
+
+
 def execute(
     path: Path,
     output: Path,
@@ -152,7 +158,7 @@ def execute(
     parameters = dict(parameters or {})
     validate(path, parameters)
     profile = parameters.get("profile", read_parameters(path).get("profile", "fast"))
-    attempt = paths.FAILED / output.parent.name / path.name
+    attempt = _attempt(path, output)
     figures = attempt.with_suffix(".figures")
     attempt.parent.mkdir(parents=True, exist_ok=True)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -165,6 +171,9 @@ def execute(
             kernel_name="python3",
             progress_bar=sys.stderr.isatty(),
             cwd=path.resolve().parent,  # as JupyterLab and nbval do
+            config=Config(
+                {"KernelManager": {"transport_encryption": "auto"}}
+            ),  # else each kernel warns about its absence
         )
     made = publish(figures, profile, path.stem) if keep_figures else []
     shutil.rmtree(figures, ignore_errors=True)
@@ -176,7 +185,7 @@ def execute(
 
 def record(path: Path) -> None:
     """Run a notebook's defaults on one CPU thread and replace it by the clean result, in one step."""
-    recorded = paths.BUILD / "record" / path.name
+    recorded = _recorded(path)
     execute(path, recorded, variables=ON_ONE_CPU_THREAD, keep_figures=False)
     notebook = json.loads(recorded.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
@@ -188,6 +197,10 @@ def record(path: Path) -> None:
     }
     _write(notebook, recorded)
     recorded.replace(path)
+
+
+def _recorded(path: Path) -> Path:
+    return paths.BUILD / "record" / path.name
 
 
 def _write(notebook: dict[str, Any], path: Path) -> None:
@@ -220,7 +233,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (ValueError, TypeError) as error:
             problems.append(str(error))
         except PapermillExecutionError as error:
-            problems.append(f"{path.stem} failed: {error.ename}: {error.evalue}. See the notebook below failed/.")
+            attempt = _attempt(path, options.output if options.command == "run" else _recorded(path))
+            where = attempt.relative_to(paths.FAILED.parent)
+            problems.append(f"{path.stem} failed: {error.ename}: {error.evalue}. See {where}.")
         else:
             if options.command != "guard":
                 print(f"{path.stem}: {time.monotonic() - begin:.0f} s", flush=True)
