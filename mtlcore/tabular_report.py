@@ -34,6 +34,8 @@ def compare(table: pd.DataFrame, pairs: Sequence[tuple[str, str]], test_to_train
         rows.append(
             {
                 "measure": measure,
+                "method": method,
+                "reference": reference,
                 "comparison": f"{method} \N{MINUS SIGN} {reference}",
                 "mean": interval.mean,
                 "low": interval.low,

@@ -1,11 +1,14 @@
 """A study on small made-up splits: pairing, choice of settings and the report's arithmetic."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.text import Annotation
 
 from mtlcore.data import Fold
+from mtlcore.tabular_figures import draw_differences, draw_weights
 from mtlcore.tabular_report import compare, sentence, weight_curve
 from mtlcore.tabular_study import Setting, Training, choose, cost_per_step, train_settings
 
@@ -111,3 +114,33 @@ def test_cost_counts_gradients_and_products() -> None:
     backward = 2 * 32 * (5 * 8 + 2 * (2 * 8))  # gradients of all weights, and of the hidden layer from both heads
     assert cost["Mflop"][0] == pytest.approx((forward + backward) / 1e6)
     assert cost["Mflop"][1] > 2 * cost["Mflop"][0]
+
+
+def test_forest_has_the_intervals_and_names_the_better_side() -> None:
+    rows = {"measure": ["log loss", "AUC"], "method": ["HydaLearn"] * 2, "comparison": ["HydaLearn - single task"] * 2}
+    numbers = {
+        "mean": [-1.0, 0.1],
+        "low": [-3.0, 0.0],
+        "high": [1.0, 0.2],
+        "plain low": [-2.0, 0.05],
+        "plain high": [0.0, 0.15],
+    }
+    fig = draw_differences(pd.DataFrame({**rows, **numbers}), "title")
+    loss, auc = fig.axes
+    assert [np.ravel(line.get_xdata()).tolist() for line in loss.lines[:3]] == [[-2.0, 0.0], [-3.0, 1.0], [-1.0]]
+    assert loss.get_xlabel().index("better") < loss.get_xlabel().index("worse")
+    assert auc.get_xlabel().index("worse") < auc.get_xlabel().index("better")
+    plt.close(fig)
+
+
+def test_labels_of_near_levels_do_not_overlap_and_equal_levels_share_one() -> None:
+    curve = weight_curve(np.array([[0.1, 0.2], [0.3, 0.2]]), 1)
+    near = draw_weights(curve, {"equal weights": 1.0, "static grid": 0.25}, "title")
+    heights = sorted(text.xy[1] for text in near.axes[0].texts if isinstance(text, Annotation))
+    assert min(np.diff(heights)) > 0.06 * near.axes[0].get_ylim()[1]  # 0.20 for both the mean and w = 0.25
+    same = draw_weights(curve, {"equal weights": 1.0, "static grid": 1.0}, "title")
+    assert [text.get_text() for text in same.axes[0].texts] == [
+        "HydaLearn, 0.20",
+        "equal weights and\nstatic grid, 0.50",
+    ]
+    plt.close("all")
