@@ -1,0 +1,29 @@
+"""The README's Python runs as it stands there, its links lead somewhere, and its commands exist."""
+
+import re
+import subprocess
+import sys
+
+from mtlcore import paths
+
+README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_python_blocks_run_in_their_order() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    script = "import warnings; warnings.simplefilter('error')\n" + "\n".join(blocks)
+    result = subprocess.run([sys.executable, "-c", script], cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_links_lead_to_files() -> None:
+    for path in (paths.ROOT / "README.md", paths.ROOT / "mtlcore" / "data" / "README.md"):
+        targets = re.findall(r"\]\(([^)#:\s]+)\)", path.read_text(encoding="utf-8"))
+        assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def test_every_target_of_make_is_explained() -> None:
+    makefile = (paths.ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):.*##", makefile, re.MULTILINE)) - {"help"}
+    assert targets == set(re.findall(r"^\| `make (\w+)", README, re.MULTILINE))
