@@ -177,3 +177,29 @@ def test_seeds_and_batch_size_are_checked_before_training() -> None:
         attempt([0], 51)
     for p, q in zip(before, model.parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("method", ["static", "HydaLearn"])
+def test_training_never_waits_for_the_device(method: str) -> None:
+    """Tensors on `meta` have no values: a branch on one, or a copy to the host, would raise."""
+    with torch.device("meta"):
+        model = StackedModel([SharedBottom(6, [8], 2) for _ in range(3)])
+        data = RunData(torch.empty(2, 50, 6), torch.empty(2, 2, 50), torch.empty(3, dtype=torch.long))
+        weighting: Weighting = StaticWeights(model, binary_losses, torch.empty(2, 3))
+        if method == "HydaLearn":
+            shared = [p for name, p in model.named_parameters() if "trunk" in name]
+            weighting = HydaLearn(model, binary_losses, shared)
+        history = train_runs(
+            model,
+            weighting,
+            OPTIMIZERS["adam"](list(model.parameters())),
+            binary_losses,
+            data,
+            data,
+            rates=torch.empty(3),
+            seeds=[0, 1, 2],
+            epochs=2,
+            batch_size=16,
+        )
+    assert history.validation.shape == (2, 3)
+    assert history.weights.shape == (6, 2, 3)
