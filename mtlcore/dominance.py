@@ -15,8 +15,7 @@ denominator, the tasks' parts sum to the whole. So for Adam
 .. math:: \Delta\theta_t = -\text{lr}\, \frac{\hat m_t}{\sqrt{\hat v_\text{joint}} + \epsilon} .
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -24,15 +23,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mtlcore._adatask import AdaTaskOptimizer
-from mtlcore.adatask import AdaTaskAdagrad, AdaTaskAdam, AdaTaskRMSprop
+from mtlcore._directions import DIRECTIONS, Group, State, exact
+from mtlcore.adatask import AdaTaskAdagrad, AdaTaskRMSprop
 from mtlcore.task_gradients import task_grad_of, task_weight_view
-
-State = dict[str, Tensor]
-Group = dict[str, Any]
 
 
 class LayerDominance(NamedTuple):
-    """Dominance in one layer; [R] in front of nothing, or behind T, where parameters stack R runs.
+    """Dominance in one layer; the shapes with R where parameters stack R runs.
 
     Attributes:
         relative: Mean rAU of each task over live parameters, [T] or [T, R]; NaN where none is live.
@@ -104,7 +101,7 @@ class Dominance:
 
     def __init__(self, optimizer: Optimizer, decay: float = 0.99) -> None:
         """Hooks itself to the optimizer."""
-        if not isinstance(optimizer, tuple(_RULES)):
+        if not isinstance(optimizer, tuple(DIRECTIONS)):
             raise ValueError(
                 "Parameter `optimizer` should be an AdaTask optimizer, or SGD, Adam, AdamW, Adagrad or RMSprop of "
                 f"torch.optim. Found {type(optimizer).__name__}. Use one of those to measure dominance."
@@ -116,7 +113,7 @@ class Dominance:
         self.optimizer, self.decay = optimizer, decay
         self.au: dict[Tensor, Tensor] = {}
         self.relative: Mapping[Tensor, Tensor] = _Relative(self.au)
-        self._rule = next(rule for kind, rule in _RULES.items() if isinstance(optimizer, kind))
+        self._direction = next(f for kind, f in DIRECTIONS.items() if isinstance(optimizer, kind))
         self._moments: dict[Tensor, State] = {}  # of ordinary optimizers: one first moment or momentum per task
         self._runs: dict[Tensor, int | None] = {}
         self._before: dict[Tensor, Tensor] = {}
@@ -226,13 +223,13 @@ class Dominance:
     def _of_adatask(self, p: Tensor, group: Group) -> Tensor:
         """Returns the update of each task [T, *shape], again from the state after the step."""
         state, reached = self.optimizer.state[p], getattr(p, "task_reached", None)
-        grads = _exact(p.task_grad)  # type: ignore[attr-defined]
+        grads = exact(p.task_grad)  # type: ignore[attr-defined]
         grads = -grads if group["maximize"] else grads
         if p in self._before:
             grads = grads + group["weight_decay"] / len(grads) * self._before[p]
         if reached is not None and not any(reached):
             return torch.zeros_like(grads)
-        update: Tensor = self._rule(group, state, state, grads) * -group["lr"]
+        update: Tensor = self._direction(group, state, state, grads) * -group["lr"]
         weights = group["task_weights"]
         if weights is not None:
             if not isinstance(weights, Tensor):
@@ -252,79 +249,7 @@ class Dominance:
             if weights is not None:
                 view = task_weight_view(weights, weighted)
                 weighted = weighted.masked_fill(view == 0, 0) * view  # as `combine`: weight 0 is no NaN
-        weighted = _exact(weighted)
+        weighted = exact(weighted)
         grads = -weighted if group["maximize"] else weighted
-        update: Tensor = self._rule(group, self.optimizer.state[p], moments, grads) * -group["lr"]
+        update: Tensor = self._direction(group, self.optimizer.state[p], moments, grads) * -group["lr"]
         return update
-
-
-# The direction of each task [T, *shape], to be multiplied by -lr, from the gradients to descend [T, *shape]. `state`
-# is the optimizer's after the step, per task under AdaTask and shared otherwise. `moments` holds what is linear in the
-# gradients, per task: AdaTask's own state, which the step has moved on already, or ours, moved on here.
-
-
-def _adam(group: Group, state: State, moments: State, grads: Tensor) -> Tensor:
-    beta1, beta2 = group["betas"]
-    if moments is not state:
-        moments["exp_avg"] = moments.get("exp_avg", torch.zeros_like(grads)).lerp(grads, 1 - beta1)
-    steps = _steps(state, grads)
-    first = _exact(moments["exp_avg"]) / _bias_correction(beta1, steps)
-    second = _exact(state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]) / _bias_correction(beta2, steps)
-    direction: Tensor = first / (second.sqrt() + group["eps"])
-    return direction
-
-
-def _adagrad(group: Group, state: State, moments: State, grads: Tensor) -> Tensor:
-    del moments
-    slowdown = 1 + (_steps(state, grads) - 1) * group["lr_decay"]
-    direction: Tensor = grads / (_exact(state["sum"]).sqrt() + group["eps"]) / slowdown
-    return direction
-
-
-def _rmsprop(group: Group, state: State, moments: State, grads: Tensor) -> Tensor:
-    variance = _exact(state["square_avg"])
-    if group["centered"]:
-        variance = variance - _exact(state["grad_avg"]).square()
-    update: Tensor = grads / (variance.sqrt() + group["eps"])
-    if group["momentum"] == 0:
-        return update
-    if moments is not state:
-        moments["momentum_buffer"] = moments.get("momentum_buffer", 0) * group["momentum"] + update
-    return _exact(moments["momentum_buffer"])
-
-
-def _sgd(group: Group, state: State, moments: State, grads: Tensor) -> Tensor:
-    del state
-    momentum: float = group["momentum"]
-    if momentum == 0:
-        return grads
-    earlier = moments.get("momentum_buffer")
-    moments["momentum_buffer"] = grads if earlier is None else earlier * momentum + grads * (1 - group["dampening"])
-    return grads + moments["momentum_buffer"] * momentum if group["nesterov"] else moments["momentum_buffer"]
-
-
-def _exact(x: Tensor) -> Tensor:
-    """Returns ``x`` in float32 at least: an average over many steps does not move in bfloat16."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _steps(state: State, like: Tensor) -> Tensor:
-    """Returns the step count, [T] or [], as a tensor that broadcasts against [T, *shape]."""
-    steps = state["step"].to(device=like.device, dtype=like.dtype, non_blocking=True)
-    return steps.reshape(steps.shape + (1,) * (like.ndim - 1))
-
-
-def _bias_correction(beta: float, steps: Tensor) -> Tensor:
-    """Returns 1 - beta**steps, without the digits that float32 loses where beta is close to 1."""
-    return -torch.expm1(steps * (math.log(beta) if beta > 0 else -math.inf))
-
-
-_RULES: dict[type[Optimizer], Callable[[Group, State, State, Tensor], Tensor]] = {
-    AdaTaskAdam: _adam,
-    AdaTaskAdagrad: _adagrad,
-    AdaTaskRMSprop: _rmsprop,
-    torch.optim.Adam: _adam,  # and AdamW, a subclass
-    torch.optim.Adagrad: _adagrad,
-    torch.optim.RMSprop: _rmsprop,
-    torch.optim.SGD: _sgd,
-}
