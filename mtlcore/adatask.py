@@ -267,8 +267,8 @@ class AdaTaskRMSprop(AdaTaskOptimizer):
 
     with :math:`\theta \leftarrow \theta - \gamma \sum_k w_k u_k` and the weight decay of :mod:`mtlcore.adatask`. With
     ``centered`` the squared ``grad_avg`` is subtracted under the root; with ``momentum`` the update is
-    ``momentum_buffer`` :math:`\leftarrow \mu\, \text{momentum\_buffer}_k + u_k`. The paper names RMSProp; its details
-    here are torch's (our design).
+    :math:`\text{momentum\_buffer}_k \leftarrow \mu\, \text{momentum\_buffer}_k + u_k`. The paper names RMSProp; its
+    details here are torch's (our design).
 
     Args:
         params: Parameters, named parameters or groups, as for torch.optim. Every option below can be given per group.
