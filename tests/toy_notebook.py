@@ -8,9 +8,8 @@ PARAMETERS = 'profile = "fast"  # or "full"\ndevice = "auto"\nsteps = 5\nlr = 1e
 FIGURE = """import matplotlib.pyplot as plt
 import pandas as pd
 
-from mtlcore.figures import save_figure, use_style
+from mtlcore.figures import save_figure
 
-use_style()
 table = pd.DataFrame({"step": range(steps), "loss": [0.5**k for k in range(steps)]})
 fig, ax = plt.subplots()
 ax.plot(table.step, table.loss)
