@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 from mtlcore._adatask import AdaTaskOptimizer
 from mtlcore._directions import DIRECTIONS, Group, State, exact
 from mtlcore.adatask import AdaTaskAdagrad, AdaTaskRMSprop
-from mtlcore.task_gradients import task_grad_of, task_weight_view
+from mtlcore.task_gradients import contributions, task_grad_of, task_weight_view
 
 
 class LayerDominance(NamedTuple):
@@ -242,14 +242,7 @@ class Dominance:
 
     def _of_joint(self, p: Tensor, group: Group, moments: State) -> Tensor:
         """Returns each task's part of the update [T, *shape] by linearity, and moves the tasks' first moments on."""
-        weighted = getattr(p, "weighted_task_grad", None)
-        if weighted is None:
-            weighted = p.task_grad  # type: ignore[attr-defined]
-            weights = getattr(p, "task_weights", None)
-            if weights is not None:
-                view = task_weight_view(weights, weighted)
-                weighted = weighted.masked_fill(view == 0, 0) * view  # as `combine`: weight 0 is no NaN
-        weighted = exact(weighted)
+        weighted = exact(contributions(p))
         grads = -weighted if group["maximize"] else weighted
         update: Tensor = self._direction(group, self.optimizer.state[p], moments, grads) * -group["lr"]
         return update

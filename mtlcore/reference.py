@@ -159,7 +159,7 @@ def relative_updates(au: Sequence[Tensor]) -> list[Tensor]:
 
 
 # ------------------------------------------------------------------------------------------------------------ HydaLearn
-# Verboven et al., arXiv 2008.11643. The ratio of weights is the paper's; every detail of measuring a gain is our design.
+# Verboven et al., arXiv 2008.11643. The ratio of weights is the paper's; how a gain is measured is our design.
 
 
 def hydalearn_gain(main_loss: Callable[[Tensor], Tensor], theta: Tensor, task_grad: Tensor, a: float) -> Tensor:
