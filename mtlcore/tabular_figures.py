@@ -38,7 +38,7 @@ def draw_differences(differences: pd.DataFrame, title: str) -> Figure:
             f"difference in test {measure}{UNITS[measure]}\n{LEFT} first {sides[0]}    first {sides[1]} {RIGHT}"
         )
         ax.grid(axis="y", visible=False)
-        ax.locator_params(axis="x", nbins=5)
+        ax.locator_params(axis="x", nbins=4)
         ax.margins(x=0.08)
         ax.set_yticks(range(len(rows)), rows["comparison"])
         ax.set_ylim(len(rows) - 0.5, -0.5)
@@ -74,6 +74,6 @@ def draw_weights(curve: pd.DataFrame, levels: Mapping[str, float], title: str) -
         lowest = place + 0.07 * ax.get_ylim()[1] * (1 + label.count("\n"))
     ax.set(xlabel="epoch", ylabel="auxiliary task's share of the weights")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    how = "HydaLearn's mean with 95 % interval over splits; shaded: 10 % to 90 % of its mini-batches"
-    ax.set_title(f"{title}\n{how}", x=-0.08)
+    how = "HydaLearn: mean and 95 % interval over splits; shaded, 10 % to 90 % of batches"
+    fig.suptitle(f"{title}\n{how}", x=0.01, ha="left", fontsize=11)
     return fig

@@ -58,7 +58,7 @@ def sentence(row: pd.Series) -> str:
         'A - B, AUC: 0.010 [−0.020, 0.040], undecided at 10 splits'
     """
     decimals = DECIMALS[row["measure"]]
-    mean, low, high = (f"{row[key]:.{decimals}f}".replace("-", "\N{MINUS SIGN}") for key in ("mean", "low", "high"))
+    mean, low, high = (f"{row[key]:z.{decimals}f}".replace("-", "\N{MINUS SIGN}") for key in ("mean", "low", "high"))
     return f"{row['comparison']}, {row['measure']}: {mean} [{low}, {high}], {row['verdict']} at {row['splits']} splits"
 
 
