@@ -4,8 +4,10 @@ The Makefile runs this file as a script before anything is installed, so it need
 quick: no package of the project is imported. The chosen interpreter's path is left in `build/python`.
 """
 
+import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -52,7 +54,7 @@ def wanted() -> str:
 
 def pip(arguments: list[str], what: str, steps: int) -> None:
     """Run pip in `.venv`, saying in one line how far it is; on failure show its last lines and stop."""
-    print(f"{what} ...", flush=True)
+    print(f"Installing {what} ...", flush=True)
     command = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--no-input", *arguments]
     environment = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     last: deque[str] = deque(maxlen=15)
@@ -75,13 +77,14 @@ def pip(arguments: list[str], what: str, steps: int) -> None:
     if sys.stdout.isatty():
         print("\r\033[K", end="")
     if process.returncode:
-        sys.exit("".join(last) + f"{what}: pip failed. Mend what its last lines say and run make again; it resumes.")
+        sys.exit("".join(last) + "pip failed. Mend what its last lines say and run make again; it resumes.")
 
 
 def install() -> None:
     """Make `.venv`, or bring it in line with the lock; nothing happens when it already is."""
     python = VENV / "bin" / "python"
-    test = "import importlib.util, sys; sys.exit(sys.version_info < (3, 11) or not importlib.util.find_spec('pip'))"
+    whole_pip = "from importlib.metadata import distribution as d; assert d('pip').read_text('RECORD')"
+    test = f"import sys; {whole_pip}; sys.exit(sys.version_info < (3, 11))"
     usable = python.exists() and not subprocess.run([python, "-c", test], capture_output=True, check=False).returncode
     if usable and STAMP.exists() and STAMP.read_text(encoding="utf-8") == wanted():
         return
@@ -95,24 +98,28 @@ def install() -> None:
                 "Debian and Ubuntu the package python3-venv), or activate the conda environment of environment.yml."
             )
     STAMP.unlink(missing_ok=True)
+    for package in VENV.glob("lib/python*/site-packages/*.dist-info"):
+        if not (package / "RECORD").exists():  # pip writes it last; what lacks it was being unpacked at an interruption
+            shutil.rmtree(package)
     pins = [line for line in LOCK.read_text(encoding="utf-8").splitlines() if "==" in line and not line.startswith("#")]
-    what = f"Installing the {len(pins)} packages of requirements.lock into .venv (some minutes)"
-    pip(["-r", str(LOCK)], what, len(pins))
-    pip(["--no-deps", "--no-build-isolation", "-e", str(ROOT)], "Installing mtlcore into .venv", 1)
+    pip(["-r", str(LOCK)], f"the {len(pins)} packages of requirements.lock into .venv, some minutes", len(pins))
+    pip(["--no-deps", "--no-build-isolation", "-e", str(ROOT)], "mtlcore into .venv", 1)
     STAMP.write_text(wanted(), encoding="utf-8")
 
 
 def main() -> None:
     """Leave the path of the interpreter to use in `build/python`."""
+    chosen = ROOT / "build" / "python"
+    chosen.parent.mkdir(exist_ok=True)
     active = os.environ.get("VIRTUAL_ENV") or os.environ.get("CONDA_PREFIX")
     runs_in_active = active is not None and Path(sys.prefix).resolve() == Path(active).resolve() != VENV.resolve()
     if runs_in_active and not lacking(declared()):
         python = Path(sys.executable)
     else:
-        install()
+        with (ROOT / "build" / "environment.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two makes at once: the second waits, then finds everything done
+            install()
         python = VENV / "bin" / "python"
-    chosen = ROOT / "build" / "python"
-    chosen.parent.mkdir(exist_ok=True)
     chosen.write_text(str(python), encoding="utf-8")
 
 

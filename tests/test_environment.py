@@ -154,6 +154,16 @@ def test_interrupted_installation_is_taken_up_again(
     assert installed == ["-r", "--no-deps"] * 2
 
 
+def test_half_unpacked_package_is_unpacked_again(checkout: Path, installed: list[str]) -> None:
+    packages = checkout / ".venv" / "lib" / "python3.11" / "site-packages"
+    for name, file in (("whole", "RECORD"), ("half", "METADATA")):
+        (packages / f"{name}-1.0.dist-info").mkdir(parents=True)
+        (packages / f"{name}-1.0.dist-info" / file).touch()
+    environment.install()
+    assert [path.name for path in packages.iterdir()] == ["whole-1.0.dist-info"]
+    assert installed == ["-r", "--no-deps"]
+
+
 def test_failure_of_pip_is_shown_with_its_last_lines(checkout: Path) -> None:
     python = checkout / ".venv" / "bin" / "python"
     python.write_text("#!/bin/sh\necho 'No matching distribution found for pytest==9.2.0'\nexit 1\n")
