@@ -4,12 +4,13 @@ A figure is an image for readers, a vector file for papers, a CSV of what is dra
 `manifest.json` that says which run made it. Images are compared by nobody: tests and readers compare the CSV.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -160,26 +161,15 @@ def save_figure(
     return folder / f"{stem}.png"
 
 
-class _manifest:
-    """A folder's manifest entries for the time of a `with`, locked against other processes and written at its end."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "manifest.json"
-        paths.BUILD.mkdir(parents=True, exist_ok=True)
-        self.lock = FileLock(paths.BUILD / "figures.lock")  # below build/, so that no folder of figures ever shows it
-
-    def __enter__(self) -> dict[str, Any]:
-        self.lock.acquire()
-        self.figures = read_manifest(self.path.parent)
-        return self.figures
-
-    def __exit__(self, error: object, *_: object) -> None:
-        try:
-            if error is None:
-                ordered = {"figures": dict(sorted(self.figures.items()))}
-                _write(self.path, (json.dumps(ordered, indent=1, sort_keys=False) + "\n").encode())
-        finally:
-            self.lock.release()
+@contextlib.contextmanager
+def _manifest(folder: Path) -> Iterator[dict[str, Any]]:
+    """A folder's manifest entries, locked against other processes; written at the end unless an error ended it."""
+    paths.BUILD.mkdir(parents=True, exist_ok=True)
+    with FileLock(paths.BUILD / "figures.lock"):  # below build/, so that no folder of figures ever shows it
+        figures = read_manifest(folder)
+        yield figures
+        content = json.dumps({"figures": dict(sorted(figures.items()))}, indent=1) + "\n"
+        _write(folder / "manifest.json", content.encode())
 
 
 def _write(path: Path, content: bytes) -> None:
