@@ -85,7 +85,7 @@ class TorchJDWeighting(TaskGradientWeighting):
     ) -> None:
         super().__init__(model, losses_fn, shared)
         first = make()
-        if not hasattr(first, "weighting"):
+        if not isinstance(first, import_module("torchjd.aggregation").WeightedAggregator):
             raise ValueError(
                 f"Parameter `make` should make an aggregator that weights the tasks. Found {type(first).__name__}. "
                 "Pass, for example, torchjd.aggregation.PCGrad."
