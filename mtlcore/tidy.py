@@ -90,7 +90,7 @@ def from_csv(content: bytes, columns: Mapping[str, str]) -> pd.DataFrame:
         columns: Kind of each column.
     """
     as_text = {name: "str" if kind == "float64" else kind for name, kind in columns.items()}
-    # By default the texts "nan" and "" would become NaN, and pandas before 4 reads some floats a bit off; numpy does not.
+    # By default the texts "nan" and "" would become NaN; pandas before 4 reads some floats a bit off, numpy does not.
     table = pd.read_csv(io.BytesIO(content), dtype=as_text, keep_default_na=False)
     return table.astype(dict(columns))
 
