@@ -36,6 +36,20 @@ METHOD_COLOURS: dict[str, str] = {
     "AdaTask-Adagrad": "#CC79A7",
     "AdaTask-RMSprop": "#F0A07A",
     "HydaLearn + AdaTask": "#009E73",
+    # The baselines are too many for colours of their own: a family shares a hue, and its members differ in lightness,
+    # which every kind of colour vision sees. Label them directly all the same.
+    "uncertainty weighting": "#6B5F00",
+    "DWA": "#A39418",
+    "GradNorm": "#D6C94F",
+    "cosine gate": "#5B2A86",
+    "OL-AUX": "#A583C9",
+    "per-task RMS": "#7A3B1D",
+    "PCGrad": "#12423F",
+    "CAGrad": "#245F5B",
+    "MGDA": "#3B7C77",
+    "IMTL-G": "#579994",
+    "Aligned-MTL": "#78B5B0",
+    "Nash-MTL": "#9FD0CB",
 }
 # Tasks are another kind of thing than methods, so their colours are others (Paul Tol's muted scheme).
 _TASK_COLOURS = ("#332288", "#882255", "#117733", "#AA4499", "#44AA99", "#DDCC77", "#88CCEE", "#CC6677")
