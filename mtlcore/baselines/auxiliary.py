@@ -78,7 +78,7 @@ class OLAux(TaskGradientWeighting):
 
     Source: Lin et al., NeurIPS 2019 (Adaptive Auxiliary Task Weighting for Reinforcement Learning), as independent
     implementations have it, N = 5 among them; the full text was not at hand. Weights begin at 1 and may become
-    negative. Our choice: :math:`\beta = 0.01`, to be tuned (it has the inverse units of a squared gradient), and heads
+    negative. Our choice: :math:`\beta = 0.1`, to be tuned (it has the inverse units of a squared gradient), and heads
     follow their own task's gradient, not scaled: a negative weight would drive a head away from its targets for ever.
 
     Args:
@@ -86,7 +86,7 @@ class OLAux(TaskGradientWeighting):
         losses_fn: ``losses_fn(model, batch)`` returns T losses, each a scalar (or [R] for R runs).
         shared: The shared parameters. All other trainable parameters of the model count as heads.
         main_task: Index of the main task. Default 0.
-        weight_lr: :math:`\beta`. Default 0.01.
+        weight_lr: :math:`\beta`. Default 0.1.
         every: N. Default 5.
     """
 
@@ -96,10 +96,10 @@ class OLAux(TaskGradientWeighting):
         losses_fn: LossesFn,
         shared: Iterable[Tensor],
         main_task: int = 0,
-        weight_lr: float = 0.01,
+        weight_lr: float = 0.1,
         every: int = 5,
     ) -> None:
-        check_positive("weight_lr", weight_lr, "0.01")
+        check_positive("weight_lr", weight_lr, "0.1")
         check_count("every", every, "5")
         super().__init__(model, losses_fn, shared, main_task)
         self.weight_lr, self.every = weight_lr, every
