@@ -18,6 +18,20 @@ def check_option(name: str, value: str, options: Sequence[str]) -> None:
         )
 
 
+def check_main_task(main_task: int, num_tasks: int | None = None) -> None:
+    """Raises ValueError unless ``main_task`` is the index of a task; of how many is known once there are losses."""
+    if not isinstance(main_task, int) or main_task < 0:
+        raise ValueError(
+            f"Parameter `main_task` should be the index of a task, 0 or more. Found `main_task = {main_task!r}`. "
+            "Pass the main loss's place in what `losses_fn` returns."
+        )
+    if num_tasks is not None and main_task >= num_tasks:
+        raise ValueError(
+            f"Parameter `main_task` should be the index of a task. Found `main_task = {main_task}` and {num_tasks} "
+            f"losses. Pass 0 to {num_tasks - 1}."
+        )
+
+
 def check_losses(losses: Losses) -> list[Tensor]:
     """Returns the T losses as a list, each [] or each [R]; raises ValueError for anything else."""
     if isinstance(losses, Tensor) and losses.ndim == 0:

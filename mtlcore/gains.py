@@ -6,60 +6,15 @@ r"""Main-task gains: by how much a trial step along each task's gradient lowers 
     \theta'_t = \theta - a \nabla L_t \;\text{(trial rule "sgd")}
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mtlcore.batch_gradients import Gradients
 from mtlcore.lookahead import Lookahead, Moved, RandomState
 from mtlcore.trial_steps import learning_rates, optimizer_trial
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """The gradients of one mini-batch: of shared parameters stacked over tasks, of heads task by task."""
-
-    shared: dict[Tensor, Tensor]  # [T, *shape] each; zero rows where a task does not reach the parameter
-    reached: dict[Tensor, list[bool]]  # T flags each
-    heads: dict[Tensor, list[Tensor | None]]  # T rows [*shape] each; None where a task does not reach the head
-
-    @classmethod
-    def of(cls, losses: list[Tensor], shared: Sequence[Tensor], heads: Sequence[Tensor]) -> "Gradients":
-        """Returns the gradients of T losses, each [] or [R], by one backward pass per loss."""
-        num_tasks, rows = len(losses), {p: p.new_empty((len(losses), *p.shape)) for p in shared}
-        reached: dict[Tensor, list[bool]] = {p: [] for p in shared}
-        head_rows: dict[Tensor, list[Tensor | None]] = {p: [] for p in heads}
-        for t, loss in enumerate(losses):
-            retain = t < num_tasks - 1
-            grads: tuple[Tensor | None, ...] = torch.autograd.grad(
-                loss.sum(), [*shared, *heads], retain_graph=retain, allow_unused=True
-            )
-            for p, grad in zip(shared, grads, strict=False):
-                reached[p].append(grad is not None)
-                if grad is None:
-                    rows[p][t].zero_()
-                else:
-                    rows[p][t].copy_(grad.to_dense() if grad.is_sparse else grad)
-            for p, grad in zip(heads, grads[len(shared) :], strict=True):
-                head_rows[p].append(grad.to_dense() if grad is not None and grad.is_sparse else grad)
-        return cls(rows, reached, head_rows)
-
-    def row(self, task: int, with_heads: bool) -> dict[Tensor, Tensor]:
-        """Returns one task's gradient [*shape] of each parameter that it reaches."""
-        grads = {p: rows[task] for p, rows in self.shared.items() if self.reached[p][task]}
-        if with_heads:
-            grads |= {p: row for p, rows in self.heads.items() if (row := rows[task]) is not None}
-        return grads
-
-    def stacked(self, with_heads: bool) -> dict[Tensor, Tensor]:
-        """Returns the gradients of all tasks [T, *shape], heads included where asked for."""
-        if not with_heads:
-            return self.shared
-        filled = {p: [torch.zeros_like(p) if row is None else row for row in rows] for p, rows in self.heads.items()}
-        return self.shared | {p: torch.stack(rows) for p, rows in filled.items()}
 
 
 class GainMeter:

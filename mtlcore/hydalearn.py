@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mtlcore._checks import check_losses, check_option, check_shared, check_task_grad
-from mtlcore.gains import GainMeter, Gradients
+from mtlcore._checks import check_losses, check_main_task, check_option
+from mtlcore.batch_gradients import Gradients, split_parameters
+from mtlcore.gains import GainMeter
 from mtlcore.lookahead import METHODS, Lookahead, LossesFn, RandomState
-from mtlcore.task_gradients import add_grad, add_task_grad, weighted_sum
 from mtlcore.trial_steps import check_trial_optimizer
 
 
@@ -101,29 +101,10 @@ class HydaLearn:
         check_option("negative", negative, ("clamp", "keep"))
         check_option("normalise", normalise, ("one", "tasks", "main"))
         check_option("lookahead", lookahead, METHODS)
-        if not isinstance(main_task, int) or main_task < 0:
-            raise ValueError(
-                f"Parameter `main_task` should be the index of a task, 0 or more. Found `main_task = {main_task!r}`. "
-                "Pass the main loss's place in what `losses_fn` returns."
-            )
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        members = set(model.parameters())
-        listed = check_shared(shared)
-        strangers = sum(p not in members for p in listed)
-        if strangers:
-            raise ValueError(
-                f"Parameter `shared` should hold parameters of the model. Found {strangers} that are not. Pass, for "
-                "example, trunk.parameters()."
-            )
-        self.shared = [p for p in listed if p.requires_grad]
-        if not self.shared:
-            raise ValueError(
-                "Parameter `shared` should hold a trainable parameter. Found only frozen ones. Unfreeze one."
-            )
-        ours = set(self.shared)
-        self.heads = [p for p in parameters if p not in ours]
+        check_main_task(main_task)
+        self.shared, self.heads = split_parameters(model, shared)
         if isinstance(trial_step, Optimizer):
-            check_trial_optimizer(trial_step, self.shared if trial_moves == "shared" else parameters)
+            check_trial_optimizer(trial_step, self.shared if trial_moves == "shared" else [*self.shared, *self.heads])
         elif trial_rule == "optimizer":
             raise ValueError(
                 f'Parameter `trial_step` should be an optimizer with `trial_rule = "optimizer"`. Found {trial_step!r}. '
@@ -164,16 +145,7 @@ class HydaLearn:
         random = RandomState(self.shared[0].device)
         losses = check_losses(self.losses_fn(self.model, batch))
         drawn = random.moved_on()
-        num_tasks, num_runs = len(losses), losses[0].shape[0] if losses[0].ndim else None
-        if self.main_task >= num_tasks:
-            raise ValueError(
-                f"Parameter `main_task` should be the index of a task. Found `main_task = {self.main_task}` and "
-                f"{num_tasks} "
-                f"losses. Pass 0 to {num_tasks - 1}."
-            )
-        for p in self.shared:
-            check_task_grad(p, num_tasks, num_runs)
-
+        check_main_task(self.main_task, len(losses))
         gradients = Gradients.of(losses, self.shared, self.heads)
         values = torch.stack([loss.detach() for loss in losses])  # [T] or [T, R]
         if self.gain == "exact":
@@ -181,14 +153,7 @@ class HydaLearn:
         else:
             gains = self._meter.first_order(values, gradients, gain_batch, random)
         weights = gain_weights(gains, self.main_task, self.negative, self.normalise)
-        for p, task_grad in gradients.shared.items():
-            if any(gradients.reached[p]):
-                add_task_grad(p, task_grad, gradients.reached[p], num_runs, weights)
-        head_weights = weights if self.scale_heads else torch.ones_like(weights)
-        for p, rows in gradients.heads.items():
-            reached = {t: row for t, row in enumerate(rows) if row is not None}
-            if reached:
-                add_grad(p, weighted_sum(torch.stack(list(reached.values())), head_weights[list(reached)]))
+        gradients.add_to_parameters(weights, self.scale_heads)
         return HydaLearnStep(values, gains, weights)
 
 

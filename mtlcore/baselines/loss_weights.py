@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mtlcore._checks import check_losses, check_option
-from mtlcore.baselines._common import Step, accumulate, check_count, check_positive, split_parameters, task_gradients
+from mtlcore.baselines._common import Step, check_count, check_positive
+from mtlcore.batch_gradients import Gradients, split_parameters
 from mtlcore.lookahead import LossesFn
 from mtlcore.task_gradients import add_grad
 
@@ -39,9 +40,9 @@ class LossWeighting(ABC):
             weights = self._weigh(values)
             torch.autograd.backward((weights * torch.stack(losses)).sum())
         else:
-            gradients = task_gradients(losses, *self._parameters)
+            gradients = Gradients.of(losses, *self._parameters)
             weights = self._weigh(values)
-            accumulate(gradients, weights, scales_heads=True)
+            gradients.add_to_parameters(weights, scales_heads=True)
         return Step(values, weights)
 
     @abstractmethod
