@@ -51,12 +51,12 @@ def by_hand(params: list[torch.nn.Parameter], task_grads: list[Tensor], num_task
     return step
 
 
-def milliseconds(steps: list[Callable[[], object]], rounds: int = 7) -> list[float]:
+def milliseconds(steps: list[Callable[[], object]], rounds: int = 7, repeats: int = 5) -> list[float]:
     """Returns the median time of each step; the steps take turns, so that a busy moment meets all of them."""
     timers = [Timer("step()", globals={"step": step}, num_threads=torch.get_num_threads()) for step in steps]
     for step in steps:
         step()
-    times = [[timer.timeit(5).mean * 1e3 for timer in timers] for _ in range(rounds)]
+    times = [[timer.timeit(repeats).mean * 1e3 for timer in timers] for _ in range(rounds)]
     return [median(column) for column in zip(*times, strict=True)]
 
 

@@ -75,14 +75,15 @@ class Gradients:
 
 def split_parameters(model: nn.Module, shared: Iterable[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """Returns the trainable shared parameters and all other trainable ones, the heads."""
-    listed, members = check_shared(shared), set(model.parameters())
+    members = set(model.parameters())
+    listed = dict.fromkeys(check_shared(shared))  # looked up by identity, in their order
     strangers = sum(p not in members for p in listed)
     if strangers:
         raise ValueError(
             f"Parameter `shared` should hold parameters of the model. Found {strangers} that are not. Pass, for "
             "example, trunk.parameters()."
         )
-    ours = [p for p in listed if p.requires_grad]
-    if not ours:
+    trained = [p for p in listed if p.requires_grad]
+    if not trained:
         raise ValueError("Parameter `shared` should hold a trainable parameter. Found only frozen ones. Unfreeze one.")
-    return ours, [p for p in model.parameters() if p.requires_grad and p not in set(ours)]
+    return trained, [p for p in model.parameters() if p.requires_grad and p not in listed]
