@@ -1,0 +1,131 @@
+"""Methods compared at their own tuned settings: chosen on tuning seeds, trained on fresh ones, paired by seed.
+
+A relative measure: the difference of log test losses is 0.05 where one loss is 5 % above the other, whatever the
+problem's level, so that hard and easy seeds count alike.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mtlcore.results import Results
+from mtlcore.statistics import Interval, paired_interval
+from mtlcore.weight_study import train_grid
+
+# Methods without an auxiliary loss scale to tune, which is 1 for them.
+UNSCALED = ("single task", "equal weights")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method's chosen knobs.
+
+    Attributes:
+        rate: Learning rate.
+        scale: Factor of the auxiliary losses.
+        edges: A sentence for each knob whose best value lies at an edge of its grid.
+    """
+
+    rate: float
+    scale: float
+    edges: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    Attributes:
+        tuned: Tidy rows of the tuning runs, all methods.
+        fresh: Tidy rows of the fresh runs at the chosen settings.
+        chosen: Method -> its choice.
+    """
+
+    tuned: pd.DataFrame
+    fresh: pd.DataFrame
+    chosen: dict[str, Choice]
+
+
+def choose(tuned: pd.DataFrame, method: str) -> Choice:
+    """Choose rate and scale by mean validation loss over the tuning seeds; a setting with a failed run is out."""
+    losses = tuned[tuned["metric"] == "validation loss"]
+    means = losses.groupby(["scale", "rate"])["value"].agg(lambda values: values.mean(skipna=False))
+    if means.isna().all():
+        raise ValueError(
+            f"Tuning of {method} should leave a setting in which no run failed. Found none. Pass smaller rates."
+        )
+    scale, rate = means.index.to_frame().to_numpy(np.float64)[int(np.nanargmin(means))]
+    edges = []
+    for name, value in (("rate", rate), ("scale", scale)):
+        grid = tuned[name].unique()
+        if len(grid) > 1 and value in (grid.min(), grid.max()):
+            edges.append(f"{method}: the best {name}, {value:g}, lies at an edge of its grid: widen it.")
+    return Choice(float(rate), float(scale), tuple(edges))
+
+
+def compare(
+    results: Results,
+    base: Mapping[str, Any],
+    methods: Sequence[str],
+    *,
+    rates: Sequence[float],
+    scales: Sequence[float],
+    tuning_seeds: Sequence[int],
+    seeds: Sequence[int],
+) -> Comparison:
+    """Tune every method on the tuning seeds and train it on the fresh ones.
+
+    Args:
+        results: Where finished cells are.
+        base: The configuration without method, rates, scales and seeds.
+        methods: Their names.
+        rates: Learning rates to choose from.
+        scales: Auxiliary loss scales to choose from.
+        tuning_seeds: Seeds that choose.
+        seeds: Seeds of the final numbers.
+    """
+    tuned, fresh = [], []
+    chosen: dict[str, Choice] = {}
+    for method in methods:
+        grid = {**base, "method": method, "rates": list(rates), "scales": [1.0] if method in UNSCALED else list(scales)}
+        runs = results.cells([{**grid, "seeds": list(tuning_seeds)}], train_grid)
+        choice = chosen[method] = choose(runs, method)
+        final = {**grid, "rates": [choice.rate], "scales": [choice.scale], "seeds": list(seeds)}
+        tuned.append(runs)
+        fresh.append(results.cells([final], train_grid))
+    return Comparison(pd.concat(tuned, ignore_index=True), pd.concat(fresh, ignore_index=True), chosen)
+
+
+def log_difference(
+    runs: pd.DataFrame, column: str, first: object, second: object, confidence: float
+) -> tuple[Interval, int]:
+    """Interval of the paired difference of log test losses, first minus second.
+
+    Args:
+        runs: Tidy rows with seed, metric, value.
+        column: The column that tells the two apart.
+        first: Its value for the first.
+        second: Its value for the second.
+        confidence: Level of the interval.
+
+    Returns:
+        The interval over the seeds at which neither failed, and the number of seeds left out because one did.
+    """
+    losses = runs[runs["metric"] == "test loss"].pivot(index="seed", columns=column, values="value")
+    kept = losses[[first, second]].dropna()
+    logs = np.log(kept.to_numpy())
+    return paired_interval(logs[:, 0], logs[:, 1], confidence=confidence), len(losses) - len(kept)
+
+
+def differences(comparison: Comparison, method: str, confidence: float) -> pd.DataFrame:
+    """Paired log differences of a method to every other: one row per reference with mean, low, high, failed pairs."""
+    rows = []
+    for reference in comparison.chosen:
+        if reference == method:
+            continue
+        interval, failed = log_difference(comparison.fresh, "method", method, reference, confidence)
+        rows.append({"reference": reference, **vars(interval), "failed": failed})
+    return pd.DataFrame(rows)

@@ -1,0 +1,109 @@
+"""Interventions: another run's weights, an auxiliary task that changes, one that is switched off.
+
+Each function is one cell: a configuration in, a tidy table out. See `weight_study` for what configurations hold.
+"""
+
+import time
+from itertools import product
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mtlcore.hydalearn import HydaLearn
+from mtlcore.runs import History
+from mtlcore.weight_study import Configuration, Setup, make_weighting, outcome, train
+from mtlcore.weightings import ScaledLosses, ScheduledWeights, Switched, select_tasks
+
+
+def swap(configuration: Configuration) -> pd.DataFrame:
+    """Train HydaLearn, then anew with weights that do not belong to the run's own batches.
+
+    "swapped" takes the weights of the next seed's run at the same step: level, drift and spread stay, the match to
+    the batch goes. "averaged" takes the mean over seeds at that step: the spread goes too. "replayed" takes the run's
+    own weights and has to give HydaLearn's result, which checks the machinery.
+
+    Args:
+        configuration: As for `weight_study.train_grid`, with one rate and one scale, method "HydaLearn".
+
+    Returns:
+        Tidy rows by seed, `weights` and metric.
+    """
+    seeds = list(configuration["seeds"])
+    (rate,), (scale,) = configuration["rates"], configuration["scales"]
+    tables = []
+
+    def run(name: str, schedule: Tensor | None) -> History:
+        begin = time.perf_counter()
+        setup = Setup.of(configuration, seeds)
+        losses_fn = ScaledLosses(setup.per_run([scale] * len(seeds)))
+        if schedule is None:
+            weighting = make_weighting(setup, losses_fn, configuration)
+        else:
+            weighting = ScheduledWeights(setup.model, losses_fn, schedule)
+        history = train(setup, weighting, configuration, setup.per_run([rate] * len(seeds)))
+        table = outcome(setup, history, {"weights": [name] * len(seeds)}, time.perf_counter() - begin)
+        tables.append(table)
+        return history
+
+    own = run("own", None).weights  # [steps, T, R]
+    run("replayed", own)
+    run("swapped", own.roll(1, dims=2))
+    run("averaged", own.mean(2, keepdim=True).expand_as(own))
+    return pd.concat(tables, ignore_index=True)
+
+
+def jump(configuration: Configuration) -> pd.DataFrame:
+    """Record HydaLearn's share of the auxiliary task where it becomes unrelated at a known step, and where it does not.
+
+    Args:
+        configuration: As for `weight_study.train_grid`, with design "drift", one rate and one scale, method
+            "HydaLearn", and `jump_epoch`: the epoch (from 0) from which on the auxiliary target is unrelated; the
+            number of epochs for the stationary control.
+
+    Returns:
+        Tidy rows by seed, epoch and metric: the mean "share" of the weights over the epoch's batches.
+    """
+    begin = time.perf_counter()
+    seeds = list(configuration["seeds"])
+    (rate,), (scale,) = configuration["rates"], configuration["scales"]
+    setup = Setup.of(configuration, seeds, num_tasks=2)
+    scaled = ScaledLosses(setup.per_run([scale] * len(seeds)))
+    before, after = (HydaLearn(setup.model, select_tasks(scaled, [0, t]), setup.shared) for t in (1, 2))
+    weighting = Switched(before, after, configuration["jump_epoch"] * configuration["num_batches"])
+    history = train(setup, weighting, configuration, setup.per_run([rate] * len(seeds)))
+    share = history.weights[:, 1].reshape(configuration["epochs"], -1, len(seeds)).mean(1)  # [E, R]
+    rows = pd.DataFrame(share.cpu().numpy(), columns=seeds).rename_axis("epoch").reset_index()
+    table = rows.melt("epoch", var_name="seed", value_name="value").astype({"seed": "int64"}).assign(metric="share")
+    return table.assign(seconds=(time.perf_counter() - begin) / len(seeds))
+
+
+def switch_off(configuration: Configuration) -> pd.DataFrame:
+    """Train with a constant auxiliary weight up to an epoch, then with the main task alone.
+
+    Args:
+        configuration: As for `weight_study.train_grid`, with one rate and one scale (the auxiliary weight), the lists
+            `off_epochs` (epoch, from 0, from which on the auxiliary weight is 0; the number of epochs for never) and,
+            for design "drift", `jump_epoch`.
+
+    Returns:
+        Tidy rows by seed, `off_epoch` and metric.
+    """
+    begin = time.perf_counter()
+    (rate,), (scale,) = configuration["rates"], configuration["scales"]
+    runs = list(product(configuration["off_epochs"], configuration["seeds"]))
+    setup = Setup.of(configuration, [seed for _, seed in runs], num_tasks=2)
+    per_epoch, epochs = configuration["num_batches"], configuration["epochs"]
+    off_steps = torch.tensor([off for off, _ in runs], device=setup.train.source.device) * per_epoch  # [R]
+    steps = torch.arange(epochs * per_epoch, device=off_steps.device)
+    auxiliary = scale * (steps[:, None] < off_steps).double()  # [steps, R]
+    weights = torch.stack([torch.ones_like(auxiliary), auxiliary], dim=1)  # [steps, T, R]
+    change = configuration.get("jump_epoch", epochs) * per_epoch
+    plain = ScaledLosses(setup.per_run([1.0] * len(runs)))
+    before, after = (
+        ScheduledWeights(setup.model, select_tasks(plain, [0, task]), part)
+        for task, part in ((1, weights[:change]), (2, weights[change:]))
+    )
+    weighting = Switched(before, after, change)
+    history = train(setup, weighting, configuration, setup.per_run([rate] * len(runs)))
+    return outcome(setup, history, {"off_epoch": [off for off, _ in runs]}, time.perf_counter() - begin)
