@@ -132,7 +132,6 @@ def test_composition_explains_the_share_where_it_varies() -> None:
     measures = share_measures(probed_batches(shares)).groupby("probe_dose").mean()
     assert measures["held-out R squared"]["homogeneous"] > 0.25  # 1 / 40 by chance
     assert np.isnan(measures["R squared"]["fixed"])
-    assert measures["sd"]["homogeneous"] > 1.2 * measures["sd"]["fixed"]
 
 
 def test_gains_can_be_measured_elsewhere() -> None:
