@@ -15,6 +15,10 @@ checked := mtlcore tests $(wildcard benchmarks)
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 python = "$$(< build/python)"
 
+# The networks here are small: a second thread makes a run slower, and two runs at once (make -j2, pytest -n 2) far slower.
+figures full test: export OMP_NUM_THREADS ?= 1
+figures full test: export MKL_NUM_THREADS ?= 1
+
 # The seconds are measured on 2 cores after the installation, which takes some minutes the first time.
 .PHONY: help
 help:  ##    0 s  this text
