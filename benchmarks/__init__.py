@@ -1,0 +1,1 @@
+"""Scripts that measure; `make bench` runs each."""
