@@ -21,40 +21,40 @@ figures full test: export MKL_NUM_THREADS ?= 1
 
 # The seconds are measured on 2 cores after the installation, which takes some minutes the first time.
 .PHONY: help
-help:  ##    0 s  this text
+help:  ##     0 s  this text
 	@echo "make TARGET [DEVICE=cuda] [NOTEBOOK=03]"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 11
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 10
 
 .PHONY: figures
-figures: $(names:%=build/notebooks/%.ipynb)  ##      s  execute the notebooks' fast profile, write figures/fast/ and build/notebooks/
+figures: $(names:%=build/notebooks/%.ipynb)  ##    85 s  execute the fast profile, write figures/fast/ and build/notebooks/ (50 s with make -j2)
 	@if [ -e build/ran ]; then echo "Figures: figures/fast/. Executed notebooks: build/notebooks/."; rm build/ran; \
 	else echo "Nothing to do: figures/fast/ is up to date with $(words $(names)) notebooks."; fi
 
 .PHONY: test
-test: environment  ##      s  every check: style, types, tests, doctests, the notebooks' guard and their outputs
+test: environment  ##   190 s  every check: style, types, tests, doctests, the notebooks' guard and their outputs
 	@$(python) -m ruff check .
 	@$(python) -m mypy $(checked)
 	@$(python) -m pytest -n 2 --dist loadscope -q
 
 .PHONY: record
-record: environment  ##      s  run the defaults on one CPU thread and put their outputs into notebooks/
+record: environment  ##    80 s  run the defaults on one CPU thread and put their outputs into notebooks/
 	@$(python) -m mtlcore.notebooks record $(names:%=notebooks/%.ipynb)
 
 .PHONY: full
-full: $(names:%=build/full/%.ipynb)  ##      s  execute the full profile and write figures/full/, which is committed; then make record
+full: $(names:%=build/full/%.ipynb)  ##     ? s  execute the full profile and write figures/full/, which is committed; then make record
 	@if [ -e build/ran ]; then echo "Figures: figures/full/. Executed notebooks: build/full/. Now: make record"; rm build/ran; \
 	else echo "Nothing to do: figures/full/ is up to date with $(words $(names)) notebooks."; fi
 
 .PHONY: lab
-lab: environment  ##    3 s  open the notebooks in JupyterLab
+lab: environment  ##     3 s  open the notebooks in JupyterLab
 	@$(python) -m jupyter lab notebooks
 
 .PHONY: bench
-bench: environment  ##      s  run every script of benchmarks/
-	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(python) "$$script"; done
+bench: environment  ##   125 s  run every script of benchmarks/
+	@for script in $(wildcard benchmarks/[a-z]*.py); do echo "== $$script"; $(python) "$$script"; done
 
 .PHONY: clean
-clean:  ##    0 s  delete what the other targets made, except .venv and figures/full/
+clean:  ##     0 s  delete what the other targets made, except .venv and figures/full/
 	@rm -rf build failed figures/fast .pytest_cache .mypy_cache .ruff_cache .hypothesis mtlcore.egg-info
 	@find $(checked) -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -190,6 +190,8 @@ def record(path: Path) -> None:
     notebook = json.loads(recorded.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         cell["metadata"] = {"tags": cell["metadata"]["tags"]} if cell["metadata"].get("tags") else {}
+        if "outputs" in cell:
+            cell["outputs"] = _merge_streams(cell["outputs"])
     notebook["metadata"] = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -201,6 +203,18 @@ def record(path: Path) -> None:
 
 def _recorded(path: Path) -> Path:
     return paths.BUILD / "record" / path.name
+
+
+def _merge_streams(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Join what a cell printed in a row: where the kernel cuts it into messages is a matter of time."""
+    merged: list[dict[str, Any]] = []
+    for output in outputs:
+        if output["output_type"] == "stream" and merged and merged[-1].get("name") == output["name"]:
+            text = "".join(merged[-1]["text"]) + "".join(output["text"])
+            merged[-1] = output | {"text": text.splitlines(keepends=True)}
+        else:
+            merged.append(output)
+    return merged
 
 
 def _write(notebook: dict[str, Any], path: Path) -> None:

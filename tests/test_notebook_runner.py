@@ -145,6 +145,14 @@ def test_record_keeps_tags_and_outputs_and_nothing_of_the_machine(checkout: Path
     assert path.read_bytes() == first
 
 
+def test_record_joins_what_the_kernel_sent_in_pieces(checkout: Path) -> None:
+    pieces = "import sys\n\nfor text in ('a', 'b\\n', 'c'):\n    print(text, end='')\n    sys.stdout.flush()"
+    path = write_toy(checkout, code(pieces))
+    notebooks.record(path)
+    (output,) = json.loads(path.read_bytes())["cells"][-1]["outputs"]
+    assert output["text"] == ["ab\n", "c"]
+
+
 def test_failed_record_leaves_the_notebook(checkout: Path) -> None:
     path = write_toy(checkout, code("1 / 0"))
     before = path.read_bytes()
