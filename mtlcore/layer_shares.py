@@ -94,7 +94,9 @@ class ShareRecorder:
     def __init__(self, dominance: Dominance, parameters: Sequence[Tensor]) -> None:
         """Begin with empty averages."""
         self.dominance = dominance
-        self.layers = [parameters[i : i + 2] for i in range(0, len(parameters), 2)]
+        self.parameters = parameters
+        # Number 0 is the whole trunk.
+        self.layers = [parameters, *(parameters[i : i + 2] for i in range(0, len(parameters), 2))]
         self._mean: dict[Tensor, Tensor] = {}
         self._square: dict[Tensor, Tensor] = {}
         self._sum: dict[Tensor, Tensor] = {}
@@ -105,7 +107,7 @@ class ShareRecorder:
     def record(self) -> None:
         """Take in the tasks' gradients; call it after each step, before the gradients are cleared."""
         decay = self.dominance.decay
-        for p in (p for layer in self.layers for p in layer):
+        for p in self.parameters:
             grad = contributions(p)  # [T, R, *shape]
             zero = torch.zeros_like(grad)
             self._mean[p] = self._mean.get(p, zero).lerp(grad, 1 - decay)
@@ -118,39 +120,41 @@ class ShareRecorder:
     @torch.no_grad()
     def mean_square(self) -> Tensor:
         """Mean square of each task's gradient over the trunk and all steps so far, `[T, R]`."""
-        every = torch.cat([self._joined(self._sum, layer) for layer in self.layers], dim=-1)
-        return every.mean(-1) / self._steps
+        return self._joined(self._sum, self.parameters).mean(-1) / self._steps
 
     def _now(self) -> dict[tuple[int, str], Tensor]:
         """Summaries of AU and of the accumulated gradients in every layer, (layer, metric) -> `[R]`."""
         return {
             (number, f"{name}, {what}"): values
-            for number, layer in enumerate(self.layers, start=1)
+            for number, layer in enumerate(self.layers)
             for what, accumulated in (("updates", self.dominance.au), ("gradients", self._square))
             for name, values in summary(share(self._joined(accumulated, layer))).items()
         }
 
     @torch.no_grad()
     def measures(self) -> dict[tuple[int, str], Tensor]:
-        """All that was measured, (layer, metric) -> `[R]`; layers count from 1.
+        """All that was measured, (layer, metric) -> `[R]`; layers count from 1, and 0 is the whole trunk.
 
         The summaries of `summary` at the end and averaged over time, for updates and gradients; dead parameters; and
-        of the last task's rAU at the end: quantiles, a histogram, and its mean where Adam's share is predicted.
+        of the last task's rAU at the end: quantiles, a histogram, that of the share predicted for Adam, and the mean
+        where that is predicted.
         """
         now = self._now()
         measures = {(layer, f"{metric}, end"): values for (layer, metric), values in now.items()}
         over_time = torch.stack(self._looks).nanmean(0)  # [measures, R]
         measures |= {(layer, f"{metric}, mean"): row for (layer, metric), row in zip(now, over_time, strict=True)}
-        for number, layer in enumerate(self.layers, start=1):
+        for number, layer in enumerate(self.layers):
             last = share(self._joined(self.dominance.au, layer))[-1]  # [R, n]
             mean, square = (self._joined(averages, layer) for averages in (self._mean, self._square))
             expected = adam_share(mean, square, self.dominance.decay)
             measures[number, "dead parameters"] = last.isnan().sum(-1).to(last.dtype)
             for q, row in zip(QUANTILES, last.nanquantile(last.new_tensor(QUANTILES), dim=-1), strict=True):
                 measures[number, f"rAU, quantile {q:g}"] = row
-            for b, (count, mean) in enumerate(zip(histogram(last), by_prediction(last, expected[-1]), strict=True)):
-                measures[number, f"rAU, bin {b}"] = count
-                measures[number, f"rAU, predicted in bin {b}"] = mean
+            rows = zip(histogram(last), histogram(expected[-1]), by_prediction(last, expected[-1]), strict=True)
+            for b, (found, predicted, mean) in enumerate(rows):
+                measures[number, f"rAU, bin {b}"] = found
+                measures[number, f"predicted rAU, bin {b}"] = predicted
+                measures[number, f"rAU where predicted in bin {b}"] = mean
         return measures
 
     @staticmethod

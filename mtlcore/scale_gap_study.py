@@ -171,9 +171,9 @@ def train_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
             - "AdaTask", or a batched baseline of `mtlcore.baselines`, such as "per-task RMS".
 
     Returns:
-        One row per setting, seed, task, layer and metric; tasks and layers count from 1, and 0 stands for none. Losses
-        are unweighted mean squared errors on noise-free targets, not finite for a run that diverged. `seconds` are the
-        program's, divided by its number of runs.
+        One row per setting, seed, task, layer and metric. Tasks and layers count from 1; task 0 stands for none and
+        layer 0 for the whole trunk. Losses are unweighted mean squared errors on noise-free targets, not finite for a
+        run that diverged. `seconds` are the program's, divided by its number of runs.
     """
     begin = time.perf_counter()
     method, record = configuration["method"], configuration["record"]
@@ -189,13 +189,32 @@ def train_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
         trained = train(configuration, "joint", runs, record, before.mean_square().rsqrt())
     else:
         trained = train(configuration, method, runs, record)
-    columns = pd.DataFrame([{"spread": r.spread, "rate": r.rate, "seed": r.seed} for r in runs])
-    tables = []
-    for metric, losses in (("validation loss", trained.validation), ("test loss", trained.test)):
-        for task in tasks:
-            table = columns.assign(task=task + 1, layer=0, metric=metric, value=losses[task].cpu().numpy())
-            tables.append(table[[run.alone in (None, task) for run in runs]])
+    measures = {
+        (task + 1, 0, metric): losses[task]
+        for metric, losses in (("validation loss", trained.validation), ("test loss", trained.test))
+        for task in tasks
+    }
     if trained.recorder is not None:
-        for (layer, metric), values in trained.recorder.measures().items():
-            tables.append(columns.assign(task=0, layer=layer, metric=metric, value=values.cpu().numpy()))
-    return pd.concat(tables, ignore_index=True).assign(seconds=(time.perf_counter() - begin) / len(runs))
+        measures |= {(0, layer, metric): values for (layer, metric), values in trained.recorder.measures().items()}
+    values = torch.stack(list(measures.values())).cpu().numpy()  # [measures, R]
+    table = pd.DataFrame(
+        [
+            (run.spread, run.rate, run.seed, *measure, value)
+            for measure, row in zip(measures, values, strict=True)
+            for run, value in zip(runs, row, strict=True)
+            if run.alone is None or run.alone + 1 == measure[0]
+        ],
+        columns=["spread", "rate", "seed", "task", "layer", "metric", "value"],
+    )
+    return table.assign(seconds=(time.perf_counter() - begin) / len(runs))
+
+
+def compare_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
+    """Train several `methods` alike and keep some `metrics`: the small cell that the tests compute again.
+
+    Args:
+        configuration: As `train_cell`'s, with `methods` in place of `method`, and `metrics`.
+    """
+    tables = [train_cell({**configuration, "method": m}).assign(method=m) for m in configuration["methods"]]
+    table = pd.concat(tables, ignore_index=True)
+    return table[table["metric"].isin(configuration["metrics"])]

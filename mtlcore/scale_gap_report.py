@@ -1,0 +1,155 @@
+"""Tables of the scale-gap study: tuned learning rates, effects on the losses, paired intervals and verdicts.
+
+A method at one spread of the loss weights is a setting, such as ("joint", 10.0).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mtlcore.claims import Claim
+from mtlcore.layer_shares import NUM_BINS
+from mtlcore.statistics import Interval, paired_interval
+from mtlcore.verdicts import combine, verdict
+
+GROUP = ["problem", "optimizer", "method", "spread"]
+MEAN = 0  # in place of a task's number: the mean over tasks
+
+Setting = tuple[str, float]
+
+
+class Contrast(NamedTuple):
+    """One comparison: `first` minus `second` on one problem with one optimizer, in one task or the mean of all."""
+
+    problem: str
+    optimizer: str
+    first: Setting
+    second: Setting
+    task: int = MEAN
+
+
+def log_losses(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Logarithms of the tasks' losses and, as task 0, their mean; NaN where a loss of the run is not finite.
+
+    Args:
+        table: Cells of `scale_gap_study.train_cell`.
+        metric: "validation loss" or "test loss".
+
+    Returns:
+        One row per group, rate and seed, one column per task of the problem with the most tasks.
+    """
+    rows = table[table["metric"] == metric]
+    rows = rows.assign(log=np.log(rows["value"].where(np.isfinite(rows["value"]))))
+    index = [*GROUP, "rate", "seed"]
+    wide = rows.pivot(index=index, columns="task", values="log")
+    wide[MEAN] = rows.groupby(index)["log"].agg(lambda logs: logs.mean(skipna=False))
+    return wide
+
+
+def best_rates(tuning: pd.DataFrame) -> pd.DataFrame:
+    """Choose the learning rate of each method at each spread by the mean log validation loss; a failed run rules out.
+
+    Returns:
+        One row per group: `rate`, `loss` (its mean over tasks and tuning seeds) and `edge`, whether the rate lies at an
+        edge of its grid.
+    """
+    means = log_losses(tuning, "validation loss")[MEAN].groupby([*GROUP, "rate"]).agg(lambda v: v.mean(skipna=False))
+    best = means.loc[means.groupby(GROUP).idxmin()].rename("loss").reset_index("rate")
+    grid = means.reset_index("rate").groupby(GROUP)["rate"].agg(["min", "max"]).loc[best.index]
+    best["edge"] = (best["rate"] == grid["min"]) | (best["rate"] == grid["max"])
+    return best.reset_index()
+
+
+def best_static(best: pd.DataFrame, problem: str, optimizer: str, spreads: Sequence[float]) -> Setting:
+    """Choose among the joint trainings of a problem the spread of the loss weights with the best validation loss."""
+    rows = best[(best["problem"] == problem) & (best["optimizer"] == optimizer) & (best["method"] == "joint")]
+    rows = rows[rows["spread"].isin(spreads)].sort_values("loss")  # one whose runs failed comes last
+    return "joint", float(rows["spread"].iloc[0])
+
+
+def effects(final: pd.DataFrame) -> pd.DataFrame:
+    """Log test losses over those of the single tasks with the same optimizer and seed: 0 is as good, less is better.
+
+    Returns:
+        Index: group and seed; one column per task and `MEAN`.
+    """
+    logs = log_losses(final, "test loss").droplevel("rate")
+    single = logs.xs("single task", level="method").droplevel("spread")
+    others = logs.drop("single task", level="method").reset_index(["method", "spread"])
+    relative = others.drop(columns=["method", "spread"]) - single.reindex(others.index)
+    return relative.set_index([others["method"], others["spread"]], append=True).reorder_levels([*GROUP, "seed"])
+
+
+def layer_measures(final: pd.DataFrame) -> pd.DataFrame:
+    """All measures of dominance: index group and seed, columns metric and layer, 0 being the whole trunk."""
+    rows = final[final["task"] == 0]
+    return rows.pivot(index=[*GROUP, "seed"], columns=["metric", "layer"], values="value")
+
+
+def prediction(shares: pd.DataFrame, problem: str, setting: Setting, layer: int, number: int) -> dict[str, float]:
+    """One bin of the predicted rAU under Adam: its centre, the share of parameters in it and their measured rAU.
+
+    The shares are those of `layer_measures`. Seeds count by their parameters in the bin; the measured rAU is NaN where
+    there is none.
+    """
+    share, mean = (
+        at(shares[f"{name} bin {number}"], problem, "Adam", setting)[layer]
+        for name in ("predicted rAU,", "rAU where predicted in")
+    )
+    measured = float((share * mean.fillna(0.0)).sum() / share.sum()) if share.sum() > 0 else float("nan")
+    return {"layer": layer, "predicted": (number + 0.5) / NUM_BINS, "share": float(share.mean()), "measured": measured}
+
+
+def at(values: Any, problem: str, optimizer: str, setting: Setting) -> pd.DataFrame:
+    """The rows of one setting, by seed, of `effects` or of one metric of `layer_measures`."""
+    found = pd.DataFrame(values.xs((problem, optimizer, *setting), level=tuple(GROUP)))
+    return found.sort_index()
+
+
+def compare(losses: pd.DataFrame, contrasts: Mapping[str, Sequence[Contrast]]) -> pd.DataFrame:
+    """Compute paired 95 % t-intervals of differences between log losses or effects.
+
+    Args:
+        losses: Of `log_losses` (without its rates) or `effects`.
+        contrasts: Claim or name -> its comparisons.
+
+    Returns:
+        One row per comparison: the name, the contrast's fields, mean, low, high and count.
+    """
+    rows = []
+    for name, several in contrasts.items():
+        for c in several:
+            first, second = (at(losses, c.problem, c.optimizer, setting)[c.task] for setting in (c.first, c.second))
+            interval = paired_interval(first, second)
+            labels = {"first": label(c.first), "second": label(c.second)}
+            rows.append({"name": name, **c._asdict(), **labels, **vars(interval)})
+    return pd.DataFrame(rows)
+
+
+def label(setting: Setting) -> str:
+    """Name a setting: methods that erase the loss weights go without them.
+
+    Example:
+        >>> label(("joint", 10.0)), label(("AdaTask", 10.0))
+        ('joint 1:10', 'AdaTask')
+    """
+    method, spread = setting
+    return f"joint 1:{spread:g}" if method == "joint" else method
+
+
+def sentence(claim: Claim, intervals: Sequence[Interval]) -> str:
+    """Say what a claim's intervals support by its registered rule; fewer comparisons than registered are said so."""
+    if len(intervals) == claim.comparisons:
+        found, note = claim.verdict(intervals), ""
+    else:
+        found = combine([verdict(interval, claim.direction, claim.smallest) for interval in intervals])
+        note = f" ({len(intervals)} of {claim.comparisons} comparisons here)"
+    means = sorted({f"{interval.mean:z.2f}" for interval in intervals}, key=float)
+    low, high = min(interval.low for interval in intervals), max(interval.high for interval in intervals)
+    sign = {"higher": "at least ", "lower": "at most -", "within": "within +-"}[claim.direction]
+    return (
+        f"{claim.id}: {found}{note}. Means {means[0]} to {means[-1]}, intervals within [{low:z.2f}, {high:z.2f}], "
+        f"asked {sign}{claim.smallest:g}"
+    ).replace("+-", "\N{PLUS-MINUS SIGN}")
