@@ -43,7 +43,8 @@ class HydaLearn:
     zero, and a task of weight zero is left out altogether, so that a NaN in an auxiliary task spoils nothing; one in
     the main task is not hidden. A zero main gradient leaves the gains to the trial steps' curvature (exact) or all at
     zero (first order). In float32 the exact gain is a small difference of losses: with steps below about 1e-4, prefer
-    float64 or first order.
+    float64 or first order. Autocast in bfloat16 needs nothing; a gradient scaler is not supported here, for losses
+    multiplied by its scale would lengthen the trial steps.
 
     Args:
         model: Any module.
