@@ -88,18 +88,24 @@ def layer_measures(final: pd.DataFrame) -> pd.DataFrame:
     return rows.pivot(index=[*GROUP, "seed"], columns=["metric", "layer"], values="value")
 
 
-def prediction(shares: pd.DataFrame, problem: str, setting: Setting, layer: int, number: int) -> dict[str, float]:
-    """One bin of the predicted rAU under Adam: its centre, the share of parameters in it and their measured rAU.
+def prediction(shares: pd.DataFrame) -> pd.DataFrame:
+    """Set the measured rAU of the last task against the one predicted for Adam.
 
-    The shares are those of `layer_measures`. Seeds count by their parameters in the bin; the measured rAU is NaN where
-    there is none.
+    Args:
+        shares: Rows of `layer_measures`, one per seed.
+
+    Returns:
+        One row per layer and bin of the prediction: its centre `predicted`, the `share` of parameters in it and their
+        `measured` rAU. Seeds count by their parameters in the bin; NaN where there is none.
     """
-    share, mean = (
-        at(shares[f"{name} bin {number}"], problem, "Adam", setting)[layer]
-        for name in ("predicted rAU,", "rAU where predicted in")
-    )
-    measured = float((share * mean.fillna(0.0)).sum() / share.sum()) if share.sum() > 0 else float("nan")
-    return {"layer": layer, "predicted": (number + 0.5) / NUM_BINS, "share": float(share.mean()), "measured": measured}
+    tables = []
+    for number in range(NUM_BINS):
+        inside, mean = shares[f"predicted rAU, bin {number}"], shares[f"rAU where predicted in bin {number}"]
+        total = pd.DataFrame(inside).sum(axis=0)
+        measured = pd.DataFrame(inside * mean.fillna(0.0)).sum(axis=0) / total.where(total > 0)
+        predicted = (number + 0.5) / NUM_BINS
+        tables.append(pd.DataFrame({"predicted": predicted, "share": inside.mean(), "measured": measured}))
+    return pd.concat(tables).rename_axis("layer").reset_index()
 
 
 def at(values: Any, problem: str, optimizer: str, setting: Setting) -> pd.DataFrame:

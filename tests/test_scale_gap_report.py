@@ -83,14 +83,18 @@ def test_effects_are_logs_over_the_single_task_of_the_same_seed() -> None:
 
 def test_the_prediction_weighs_seeds_by_their_parameters_in_the_bin() -> None:
     base = {"problem": "p", "optimizer": "Adam", "method": "AdaTask", "spread": 1.0, "task": 0, "layer": 2}
-    values = {"predicted rAU, bin 3": [0.1, 0.3, 0.0], "rAU where predicted in bin 3": [0.2, 0.6, math.nan]}
+    names = ("predicted rAU, bin {}", "rAU where predicted in bin {}")
+    values = {name.format(b): [0.1, 0.1, 0.1] for name in names for b in range(NUM_BINS)}
+    values |= {"predicted rAU, bin 3": [0.1, 0.3, 0.0], "rAU where predicted in bin 3": [0.2, 0.6, math.nan]}
     shares = report.layer_measures(
         pd.DataFrame(
             {**base, "seed": s, "metric": m, "value": v} for m, row in values.items() for s, v in enumerate(row)
         )
     )
-    found = report.prediction(shares, "p", ("AdaTask", 1.0), 2, 3)
-    assert found == pytest.approx({"layer": 2, "predicted": 3.5 / NUM_BINS, "share": 0.4 / 3, "measured": 0.5})
+    found = report.prediction(report.at(shares, "p", "Adam", ("AdaTask", 1.0))).iloc[3]
+    assert found.to_dict() == pytest.approx(
+        {"layer": 2, "predicted": 3.5 / NUM_BINS, "share": 0.4 / 3, "measured": 0.5}
+    )
 
 
 def test_sentences_follow_the_register_and_say_what_is_missing() -> None:
