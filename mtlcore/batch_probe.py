@@ -18,7 +18,7 @@ from mtlcore.runs import step_per_run
 from mtlcore.stacked import LossesFn
 from mtlcore.task_gradients import zero_task_grad
 from mtlcore.weight_study import MINOR, Configuration, Setup, make_weighting
-from mtlcore.weightings import ScaledLosses
+from mtlcore.weightings import ScaledLosses, squared_losses
 
 
 def probe(configuration: Configuration) -> pd.DataFrame:
@@ -28,8 +28,8 @@ def probe(configuration: Configuration) -> pd.DataFrame:
 
     Args:
         configuration: As for `weight_study.train_grid`, with design "composition", one rate, one scale (of the
-            auxiliary loss, in training and in the gains), and `checkpoints` (steps), `probe_dose`, `probe_batches` (how
-            many); `dose` is that of the batches trained on.
+            auxiliary loss in the gains; training has it unscaled), and `checkpoints` (steps), `probe_dose`,
+            `probe_batches` (how many); `dose` is that of the batches trained on.
 
     Returns:
         Tidy rows by seed, step, batch and metric: "minor share" of the hidden cluster in the batch; "share" of the
@@ -41,7 +41,7 @@ def probe(configuration: Configuration) -> pd.DataFrame:
     (rate,), (scale,) = configuration["rates"], configuration["scales"]
     setup = Setup.of(configuration, seeds)
     losses_fn = ScaledLosses(setup.per_run([scale] * len(seeds)))
-    trainer = make_weighting(setup, losses_fn, {**configuration, "method": "equal weights"})
+    trainer = make_weighting(setup, squared_losses, {**configuration, "method": "equal weights"})
     optimizer = torch.optim.Adam(setup.model.parameters(), lr=1.0)
     rates = setup.per_run([rate] * len(seeds))
     batches, minor = probe_batches(configuration, setup)

@@ -120,12 +120,21 @@ def log_difference(
     return paired_interval(logs[:, 0], logs[:, 1], confidence=confidence), len(losses) - len(kept)
 
 
-def differences(comparison: Comparison, method: str, confidence: float) -> pd.DataFrame:
-    """Paired log differences of a method to every other: one row per reference with mean, low, high, failed pairs."""
+def differences(
+    runs: pd.DataFrame, column: str, first: str, references: Sequence[str], confidence: float
+) -> pd.DataFrame:
+    """Paired differences of log test losses, `first` minus each reference.
+
+    Returns:
+        One row per reference with mean, low, high, count and the number of failed pairs.
+    """
     rows = []
-    for reference in comparison.chosen:
-        if reference == method:
-            continue
-        interval, failed = log_difference(comparison.fresh, "method", method, reference, confidence)
+    for reference in references:
+        interval, failed = log_difference(runs, column, first, reference, confidence)
         rows.append({"reference": reference, **vars(interval), "failed": failed})
     return pd.DataFrame(rows)
+
+
+def intervals(table: pd.DataFrame) -> list[Interval]:
+    """The intervals of a table of differences, row by row."""
+    return [Interval(row["mean"], row["low"], row["high"], row["count"]) for row in table.to_dict("records")]

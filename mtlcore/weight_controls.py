@@ -67,7 +67,7 @@ def jump(configuration: Configuration) -> pd.DataFrame:
     begin = time.perf_counter()
     seeds = list(configuration["seeds"])
     (rate,), (scale,) = configuration["rates"], configuration["scales"]
-    setup = Setup.of(configuration, seeds, num_tasks=2)
+    setup = Setup.of(configuration, seeds)
     scaled = ScaledLosses(setup.per_run([scale] * len(seeds)))
     before, after = (HydaLearn(setup.model, select_tasks(scaled, [0, t]), setup.shared) for t in (1, 2))
     weighting = Switched(before, after, configuration["jump_epoch"] * configuration["num_batches"])
@@ -84,7 +84,7 @@ def switch_off(configuration: Configuration) -> pd.DataFrame:
     Args:
         configuration: As for `weight_study.train_grid`, with one rate and one scale (the auxiliary weight), the lists
             `off_epochs` (epoch, from 0, from which on the auxiliary weight is 0; the number of epochs for never) and,
-            for design "drift", `jump_epoch`.
+            for design "drift", `jump_epoch` as for `jump`.
 
     Returns:
         Tidy rows by seed, `off_epoch` and metric.
@@ -92,7 +92,7 @@ def switch_off(configuration: Configuration) -> pd.DataFrame:
     begin = time.perf_counter()
     (rate,), (scale,) = configuration["rates"], configuration["scales"]
     runs = list(product(configuration["off_epochs"], configuration["seeds"]))
-    setup = Setup.of(configuration, [seed for _, seed in runs], num_tasks=2)
+    setup = Setup.of(configuration, [seed for _, seed in runs])
     per_epoch, epochs = configuration["num_batches"], configuration["epochs"]
     off_steps = torch.tensor([off for off, _ in runs], device=setup.train.source.device) * per_epoch  # [R]
     steps = torch.arange(epochs * per_epoch, device=off_steps.device)

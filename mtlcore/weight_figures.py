@@ -8,13 +8,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from mtlcore.composed_batches import DOSES
 from mtlcore.figures import METHOD_COLOURS, task_colours
 
 BLUE, GREY, INK = METHOD_COLOURS["HydaLearn"], "#8C8C8C", "#444444"
-LEFT, RIGHT = "\N{LEFTWARDS ARROW}", "\N{RIGHTWARDS ARROW}"
 
 
 def composition_bins(batches: pd.DataFrame, num_bins: int = 8) -> pd.DataFrame:
@@ -63,7 +62,7 @@ def draw_composition(bins: pd.DataFrame, explained: Mapping[tuple[str, int], flo
             ax.set_title(dose)
         if column == 0:
             ax.set_ylabel(f"step {step}\nauxiliary share")
-    axes[0, 0].set(xlim=(-0.06, 1.06), ylim=(-0.03, min(1.0, 1.25 * bins["q90"].max())))
+    axes[0, 0].set(xlim=(-0.06, 1.06), xticks=[0, 0.5, 1], ylim=(-0.03, min(1.0, 1.25 * bins["q90"].max())))
     fig.supxlabel("share of the smaller hidden cluster in the mini-batch", fontsize=10)
     fig.suptitle(
         "Auxiliary task's share of HydaLearn's weights, parameters fixed\n"
@@ -73,35 +72,35 @@ def draw_composition(bins: pd.DataFrame, explained: Mapping[tuple[str, int], flo
     return fig
 
 
-def draw_forest(panels: Mapping[str, pd.DataFrame], smallest: float, title: str, sides: tuple[str, str]) -> Figure:
+def draw_forest(panels: Mapping[str, pd.DataFrame], smallest: float, title: str) -> Figure:
     """Draw paired log differences, one panel per design and one row per comparison.
 
     Args:
         panels: Title -> rows with reference, mean, low, high.
         smallest: Log difference that counts; the band where none does is shaded.
-        title: What is compared.
-        sides: What a difference below 0 and one above 0 mean.
+        title: What is compared, and which side of 0 is whose.
     """
-    longest = max(len(rows) for rows in panels.values())
-    fig, axes = plt.subplots(1, len(panels), figsize=(9.0, 1.5 + 0.3 * longest), squeeze=False)
-    for number, (ax, (name, rows)) in enumerate(zip(axes[0], panels.items(), strict=True)):
+    order = list(dict.fromkeys(reference for rows in panels.values() for reference in rows["reference"]))
+    fig, axes = plt.subplots(1, len(panels), figsize=(9.0, 1.6 + 0.28 * len(order)), squeeze=False, sharey=True)
+    for ax, (name, rows) in zip(axes[0], panels.items(), strict=True):
         ax.axvspan(100 * np.expm1(-smallest), 100 * np.expm1(smallest), color="#EFEFEF", zorder=0)
         ax.axvline(0, color=INK, lw=1)
-        for y, row in enumerate(rows.to_dict("records")):
+        for row in rows.to_dict("records"):
+            y = order.index(row["reference"])
             low, mean, high = (100 * np.expm1(row[key]) for key in ("low", "mean", "high"))
             sure = row["low"] > 0 or row["high"] < 0
             ax.plot([low, high], [y, y], color=BLUE, lw=1.6)
             ax.plot(mean, y, "o", ms=6, color=BLUE, mfc=BLUE if sure else "white")
-        ax.set_yticks(range(len(rows)), rows["reference"])
-        ax.set_ylim(longest - 0.5, -0.5)
+        ax.set_yticks(range(len(order)), order)
+        ax.set_ylim(len(order) - 0.5, -0.5)
+        ax.tick_params(axis="y", length=0)
         ax.set_title(name)
         ax.margins(x=0.1)
         ax.grid(axis="y", visible=False)
-        ax.locator_params(axis="x", nbins=5)
-        if number == 0:
-            ax.set_xlabel(f"{LEFT} {sides[0]}   {sides[1]} {RIGHT}", loc="left")
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    fig.supxlabel("difference of the test loss, %", fontsize=10)
     fig.suptitle(
-        f"{title}\npaired difference of the test loss, %, 95 % interval; open: holds 0; shaded: too small to count",
+        f"{title}\nmean over paired seeds, 95 % interval; open: holds 0; shaded: too small to count",
         x=0.01, ha="left", fontsize=11,
     )  # fmt: skip
     return fig
@@ -149,19 +148,23 @@ def draw_switch_off(curve: pd.DataFrame, epochs: int, jump_epoch: int, smallest:
     colours = task_colours(["control", "jump"])
     for ax, (name, colour) in zip(axes, colours.items(), strict=True):
         rows = curve[curve["setting"] == name]
-        low, mean, high = (100 * np.expm1(rows[key]) for key in ("low", "mean", "high"))
-        ax.axhspan(100 * np.expm1(-smallest), 100 * np.expm1(smallest), color="#EFEFEF", zorder=0)
-        ax.axhline(0, color=INK, lw=1)
+        low, mean, high = (np.exp(rows[key]) for key in ("low", "mean", "high"))
+        ax.axhspan(np.exp(-smallest), np.exp(smallest), color="#EFEFEF", zorder=0)
+        ax.axhline(1, color=INK, lw=1)
         ax.errorbar(rows["off_epoch"], mean, [mean - low, high - mean], color=colour, marker="o", ms=5, capsize=3)
-        ax.plot(epochs, 0, "s", color=INK, ms=6)
-        ax.annotate("always on", (epochs, 0), (0, 8), textcoords="offset points", ha="right", fontsize=9, color=INK)
+        ax.plot(epochs, 1, "s", color=INK, ms=6)
+        ax.annotate("always on", (epochs, 1), (0, 10), textcoords="offset points", ha="right", fontsize=9, color=INK)
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(0.5, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0)))
+        ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        ax.yaxis.set_minor_locator(NullLocator())
         ax.set_title({"control": "stationary auxiliary", "jump": "unrelated after the jump"}[name])
         ax.set_xlabel("epochs with the auxiliary task")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[1].axvline(jump_epoch, color=INK, lw=1, ls=":")
     axes[1].annotate("jump", (jump_epoch, 0.98), (4, 0), xycoords=axes[1].get_xaxis_transform(),
                      textcoords="offset points", va="top", fontsize=9, color=INK)  # fmt: skip
-    axes[0].set_ylabel("test loss against always on, %")
+    axes[0].set_ylabel("test loss relative to always on")
     fig.suptitle("Auxiliary task switched off: paired difference, 95 % interval; shaded: too small to count",
                  x=0.01, ha="left", fontsize=11)  # fmt: skip
     return fig
@@ -187,14 +190,20 @@ def draw_tuning(grid: pd.DataFrame, methods: Sequence[str]) -> Figure:
             ax.plot(rows["rate"], rows["validation loss"], marker="o", ms=3.5, lw=1.4, color=shades[scale],
                     label=f"{scale:g}")  # fmt: skip
         ax.set(xscale="log")
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_title(method, fontsize=9)
     best = grid["validation loss"].min()
     axes[0, 0].set_ylim(best - 0.01, min(grid["validation loss"].max(), best + 0.15))
     handles = [Line2D([], [], color=shade, marker="o", ms=3.5, label=f"{scale:g}") for scale, shade in shades.items()]
-    fig.legend(handles=handles, title="auxiliary loss scale", loc="outside right upper")
+    fig.legend(handles=handles, title="scale", title_fontsize=9, loc="outside right upper")
     fig.supxlabel("learning rate", fontsize=10)
     fig.supylabel("validation loss", fontsize=10)
-    fig.suptitle("Tuning: mean over tuning seeds", x=0.01, ha="left", fontsize=11)
+    fig.suptitle(
+        "Validation loss by learning rate and scale of the auxiliary losses, mean over tuning seeds",
+        x=0.01,
+        ha="left",
+        fontsize=11,
+    )
     return fig
 
 
@@ -208,19 +217,23 @@ def draw_ablation(table: pd.DataFrame) -> Figure:
     cells = table.assign(sure=(table["low"] > 0) | (table["high"] < 0)).pivot(index="option", columns="dose")
     percent = 100 * np.expm1(cells["mean"].loc[options, doses].to_numpy(dtype=float))  # [options, doses]
     marks = cells["sure"].loc[options, doses].to_numpy(dtype=bool)
-    fig, ax = plt.subplots(figsize=(1.9 + 1.35 * len(doses) + 2.6, 1.3 + 0.34 * len(options)))
-    limit = max(5.0, float(np.abs(percent).max()))
+    fig, ax = plt.subplots(figsize=(4.6 + 1.1 * len(doses), 1.5 + 0.34 * len(options)))
+    limit = max(5.0, float(np.nanmax(np.abs(percent))))
     image = ax.imshow(percent, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
     for (row, column), value in np.ndenumerate(percent):
-        text = f"{value:+.1f}".replace("-", "\N{MINUS SIGN}") + (" *" if marks[row, column] else "")
+        text = (
+            "failed"
+            if np.isnan(value)
+            else f"{value:+z.1f}".replace("-", "\N{MINUS SIGN}") + (" *" if marks[row, column] else "")
+        )
         colour = "white" if abs(value) > 0.6 * limit else "black"
         ax.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
-    fig.colorbar(image, ax=ax, label="test loss against defaults, %")
+    fig.colorbar(image, ax=ax, label="test loss, %")
     ax.set_xticks(range(len(doses)), doses)
     ax.set_yticks(range(len(options)), options)
     ax.grid(visible=False)
     ax.set_xlabel("composition of the mini-batches")
     ax.tick_params(length=0)
-    fig.suptitle("HydaLearn's options; blue: better than the defaults; *: 95 % interval without 0", x=0.01, ha="left",
-                 fontsize=11)  # fmt: skip
+    title = "HydaLearn's options against its defaults\nblue: better; *: 95 % interval without 0"
+    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
     return fig

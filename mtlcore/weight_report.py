@@ -64,11 +64,14 @@ def over_seeds(per_seed: pd.Series, confidence: float) -> Interval:
 
 
 def variance_lost(measures: pd.DataFrame, dose: str, reference: str) -> pd.Series:
-    """1 minus the variance of the share under a dose divided by that under a reference, mean over steps, by seed."""
-    variance = measures.assign(variance=measures["sd"] ** 2).pivot(
-        index=["seed", "step"], columns="probe_dose", values="variance"
+    """1 minus the variance of the share under a dose divided by that under a reference, by seed.
+
+    Variances are averaged over steps first: a ratio at a step where hardly any share varies would drown the others.
+    """
+    variance = (
+        measures.assign(variance=measures["sd"] ** 2).groupby(["seed", "probe_dose"])["variance"].mean().unstack()
     )
-    lost: pd.Series = (1 - variance[dose] / variance[reference]).groupby("seed").mean()
+    lost: pd.Series = 1 - variance[dose] / variance[reference]
     return lost
 
 
@@ -116,3 +119,13 @@ def verdict_row(claim: Claim, intervals: Sequence[Interval]) -> dict[str, object
         "comparisons": f"{len(intervals)} of {claim.comparisons}",
         "verdict": rule_on(claim, intervals),
     }
+
+
+def in_percent(table: pd.DataFrame) -> str:
+    """Log differences as lines of text, in per cent of the reference's loss, with the number of seeds behind each."""
+    lines = []
+    for row in table.to_dict("records"):
+        mean, low, high = (f"{100 * np.expm1(row[key]):+z.1f}" for key in ("mean", "low", "high"))
+        lost = f", {row['failed']} left out" if row["failed"] else ""
+        lines.append(f"  {row['reference']:<22}{mean:>6} % [{low:>5}, {high:>5}] at {row['count']} seeds{lost}")
+    return "\n".join(lines)

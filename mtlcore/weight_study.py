@@ -66,14 +66,13 @@ class Setup:
     withheld: Tensor
 
     @classmethod
-    def of(cls, configuration: Configuration, seeds: Sequence[int], num_tasks: int | None = None) -> "Setup":
+    def of(cls, configuration: Configuration, seeds: Sequence[int]) -> "Setup":
         """Build the setup of a configuration for runs with these seeds, which may repeat.
 
         Args:
             configuration: `design`, `dose`, `rows` (of the three folds), `noise`, `hidden`, `num_batches`,
-                `batch_size`, `device`.
+                `batch_size`, `device`. With `jump_epoch` the training fold keeps the target that the jump leads to.
             seeds: One per run; equal seeds share problem, batches and initial weights.
-            num_tasks: Heads of the model; None for one per target.
         """
         device = resolve_device(configuration["device"])
         names = sorted(set(seeds))
@@ -87,7 +86,10 @@ class Setup:
             )
             for fold in ("train", "validation", "test")
         }
-        tasks = num_tasks or folds["train"].targets.shape[1]
+        tasks = 2 if configuration["design"] == "drift" else folds["train"].targets.shape[1]  # heads
+        for fold, data in folds.items():
+            if fold != "train" or "jump_epoch" not in configuration:
+                folds[fold] = replace(data, targets=data.targets[:, :tasks])
         num_rows = configuration["rows"][0]
         used = round(num_rows * (1 - WITHHELD)) if configuration.get("gain_data") == "held out" else num_rows
         size = configuration["batch_size"]
@@ -104,9 +106,8 @@ class Setup:
         train = ListedBatches.of(folds["train"], batches)
         withheld = torch.arange(used, num_rows, device=device)
         model = StackedModel(models).to(device)
-        validation, test = (replace(folds[f], targets=folds[f].targets[:, :tasks]) for f in ("validation", "test"))
         clusters = np.stack([p.clusters for p in problems])
-        return cls(model, list(seeds), train, validation, test, clusters, withheld)
+        return cls(model, list(seeds), train, folds["validation"], folds["test"], clusters, withheld)
 
     @property
     def shared(self) -> list[nn.Parameter]:

@@ -5,7 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mtlcore.claims import load_claims
 from mtlcore.composed_batches import DOSES
+from mtlcore.statistics import Interval
 from mtlcore.weight_figures import (
     composition_bins,
     draw_ablation,
@@ -15,7 +17,16 @@ from mtlcore.weight_figures import (
     draw_switch_off,
     draw_tuning,
 )
-from mtlcore.weight_report import best_off_epoch, drop_after, off_curve, over_seeds, share_measures, variance_lost
+from mtlcore.weight_report import (
+    best_off_epoch,
+    drop_after,
+    in_percent,
+    off_curve,
+    over_seeds,
+    share_measures,
+    variance_lost,
+    verdict_row,
+)
 
 
 def batches(dose: str = "i.i.d.", seed: int = 0, slope: float = 2.0) -> pd.DataFrame:
@@ -49,7 +60,7 @@ def test_variance_lost_is_one_minus_the_ratio_of_variances() -> None:
     measures = pd.DataFrame(
         {"probe_dose": ["fixed", "i.i.d."] * 2, "seed": 0, "step": [1, 1, 2, 2], "sd": [1.0, 2.0, 3.0, 3.0]}
     )
-    assert variance_lost(measures, "fixed", "i.i.d.")[0] == pytest.approx((0.75 + 0) / 2, abs=1e-12)
+    assert variance_lost(measures, "fixed", "i.i.d.")[0] == pytest.approx(1 - 5 / 6.5, abs=1e-12)
 
 
 def test_the_drop_counts_from_the_jump_on() -> None:
@@ -100,7 +111,7 @@ def test_figures_show_what_they_are_given() -> None:
     assert texts.count("R² 0.25") == 3
     assert texts.count("composition constant") == 1
     rows = pd.DataFrame({"reference": ["a", "b"], "mean": [-0.1, 0.0], "low": [-0.2, -0.1], "high": [-0.05, 0.1]})
-    forest = draw_forest({"one": rows, "two": rows.head(1)}, 0.05, "A against B", ("better", "worse"))
+    forest = draw_forest({"one": rows, "two": rows.head(1)}, 0.05, "A against B")
     dots = [line for line in forest.axes[0].lines if line.get_marker() == "o"]
     assert [dot.get_markerfacecolor() == "white" for dot in dots] == [False, True]
     assert float(np.asarray(dots[0].get_xdata())[0]) == pytest.approx(100 * (np.exp(-0.1) - 1), abs=1e-9)
@@ -118,3 +129,19 @@ def test_figures_show_what_they_are_given() -> None:
     labels = [text.get_text() for text in draw_ablation(ablation).axes[0].texts]
     assert labels == ["+10.5 *", "\N{MINUS SIGN}9.5"]
     plt.close("all")
+
+
+def test_differences_in_words() -> None:
+    row = {"reference": "single task", "mean": np.log(0.9), "low": np.log(0.8), "high": 0.0, "count": 6, "failed": 0}
+    assert in_percent(pd.DataFrame([row])) == "  single task            -10.0 % [-20.0,  +0.0] at 6 seeds"
+    assert in_percent(pd.DataFrame([{**row, "failed": 2}])).endswith("at 6 seeds, 2 left out")
+
+
+def test_a_verdict_says_how_many_of_the_registered_comparisons_it_rests_on() -> None:
+    claim = load_claims()["H1-swap"]
+    row = verdict_row(claim, [Interval(-0.2, -0.3, -0.1, 20)])
+    assert row["comparisons"] == f"1 of {claim.comparisons}"
+    assert row["verdict"] == "holds"
+    assert row["found, 95 % interval"] == "-0.200 [-0.300, -0.100]"
+    both = verdict_row(claim, [Interval(-0.2, -0.3, -0.1, 20), Interval(0.0, -0.01, 0.01, 19)])
+    assert (both["verdict"], both["seeds"]) == ("holds in part", 19)

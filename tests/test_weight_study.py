@@ -9,9 +9,10 @@ import torch
 
 from mtlcore.batch_probe import probe, probe_batches
 from mtlcore.hydalearn import HydaLearn
-from mtlcore.method_comparison import Choice, choose, compare, differences, log_difference
+from mtlcore.method_comparison import Choice, choose, compare, differences, intervals, log_difference
 from mtlcore.results import Results
 from mtlcore.runs import StaticWeights
+from mtlcore.weight_ablation import VARIANTS, ablate
 from mtlcore.weight_controls import jump, swap, switch_off
 from mtlcore.weight_report import probed_batches, share_measures
 from mtlcore.weight_study import DESIGNS, Setup, make_weighting, train_grid
@@ -212,9 +213,45 @@ def test_a_comparison_tunes_then_trains_fresh_seeds() -> None:
     assert set(found.tuned["seed"]) == {10, 11}
     assert set(found.fresh["seed"]) == {1, 2, 3}
     assert found.chosen["single task"].scale == 1.0
-    table = differences(found, "HydaLearn", 0.95)
+    table = differences(found.fresh, "method", "HydaLearn", ["single task"], 0.95)
     assert list(table["reference"]) == ["single task"]
     logs = np.log(values(found.fresh, "test loss", method="HydaLearn")) - np.log(
         values(found.fresh, "test loss", method="single task")
     )
+    assert [found.mean for found in intervals(table)] == list(table["mean"])
     assert table["mean"][0] == pytest.approx(logs.mean(), abs=1e-12)
+
+
+def test_options_are_compared_with_the_defaults_on_the_same_seeds() -> None:
+    base = {k: v for k, v in BASE.items() if k not in ("dose", "method", "rates", "scales", "seeds")}
+    what: dict[str, Any] = {"doses": ["fixed"], "rates": [0.01], "scale": 3.0, "seeds": [1, 2, 3], "confidence": 0.95}
+    options = ["trial step = learning rate", "auxiliary scale x 10", "first order"]
+    table = ablate(Results(None, "test"), base, options, **what).set_index("option")
+    assert abs(table["mean"]["first order"]) < 1e-3 < abs(table["mean"]["auxiliary scale x 10"])
+    scaled, plain = (
+        values(train_grid({**BASE, "dose": "fixed", "scales": [scale]}), "test loss") for scale in (30.0, 3.0)
+    )
+    assert table["mean"]["auxiliary scale x 10"] == pytest.approx(np.mean(np.log(scaled) - np.log(plain)), abs=1e-12)
+    own_rate, default = (
+        values(train_grid({**BASE, "dose": "fixed", "trial_step": step}), "test loss") for step in (0.01, 1e-3)
+    )
+    step = np.mean(np.log(own_rate) - np.log(default))
+    assert table["mean"]["trial step = learning rate"] == pytest.approx(step, abs=1e-12)
+
+
+def test_every_option_departs_from_the_defaults() -> None:
+    plain = values(train_grid(BASE), "test loss")
+    for option, changes in VARIANTS.items():
+        known = {k: 0.01 if v == "rate" else v for k, v in changes.items() if k != "factor"}
+        if known:
+            assert values(train_grid({**BASE, **known}), "test loss") != plain, option
+
+
+def test_an_option_whose_runs_all_fail_is_shown_as_failed() -> None:
+    base = {k: v for k, v in BASE.items() if k not in ("dose", "method", "rates", "scales", "seeds")}
+    table = ablate(
+        Results(None, "test"), base, ["first order"], doses=["fixed"], rates=[1e200], scale=1.0, seeds=[1, 2],
+        confidence=0.95,
+    )  # fmt: skip
+    assert table["failed"].tolist() == [2]
+    assert table["mean"].isna().all()
