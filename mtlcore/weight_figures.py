@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
 from mtlcore.composed_batches import DOSES
 from mtlcore.figures import METHOD_COLOURS, task_colours
@@ -180,7 +180,7 @@ def draw_tuning(grid: pd.DataFrame, methods: Sequence[str]) -> Figure:
     columns = min(5, len(methods))
     lines = -(-len(methods) // columns)
     fig, axes = plt.subplots(lines, columns, sharex=True, sharey=True, figsize=(9.0, 0.9 + 1.9 * lines), squeeze=False)
-    scales = sorted(set(grid["scale"]))
+    scales, rates = sorted(set(grid["scale"])), sorted(set(grid["rate"]))[::2]  # room for every second rate
     shades = dict(zip(scales, sns.color_palette("viridis", len(scales)), strict=True))
     for ax in axes.flat[len(methods) :]:
         ax.set_axis_off()
@@ -190,7 +190,8 @@ def draw_tuning(grid: pd.DataFrame, methods: Sequence[str]) -> Figure:
             ax.plot(rows["rate"], rows["validation loss"], marker="o", ms=3.5, lw=1.4, color=shades[scale],
                     label=f"{scale:g}")  # fmt: skip
         ax.set(xscale="log")
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
         ax.set_title(method, fontsize=9)
     best = grid["validation loss"].min()
     axes[0, 0].set_ylim(best - 0.01, min(grid["validation loss"].max(), best + 0.15))
