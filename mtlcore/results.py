@@ -6,6 +6,7 @@ it, and the cell exists when its JSON does.
 """
 
 import ast
+import functools
 import gzip
 import hashlib
 import itertools
@@ -63,7 +64,7 @@ class Results:
         Raises:
             ValueError: The configuration holds other things, the table is not tidy, or a stored file is damaged.
         """
-        identity: dict[str, Any] = {"configuration": plain(configuration), "code": self.code}
+        identity = self._identity(configuration, compute)
         if self.folder is None:
             return tidy.checked(compute(identity["configuration"]))
         found, _ = self._find(self.folder, identity)
@@ -97,6 +98,14 @@ class Results:
                 table.insert(position, name, float("nan") if value is None else value)
             tables.append(table)
         return pd.concat(tables, ignore_index=True)
+
+    def _identity(
+        self, configuration: Configuration, compute: Callable[[Configuration], pd.DataFrame]
+    ) -> dict[str, Any]:
+        """All that a table is found by; the function's name too, for two functions may share a configuration."""
+        function = compute.func if isinstance(compute, functools.partial) else compute
+        name = f"{function.__module__}.{function.__qualname__}"
+        return {"configuration": plain(configuration), "code": self.code, "compute": name}
 
     def _find(self, folder: Path, identity: Mapping[str, Any]) -> tuple[pd.DataFrame | None, Path]:
         """The stored table, or None, and the JSON that has it or will have it."""
