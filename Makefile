@@ -26,22 +26,22 @@ help:  ##     0 s  this text
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 10
 
 .PHONY: figures
-figures: $(names:%=build/notebooks/%.ipynb)  ##    85 s  execute the fast profile, write figures/fast/ and build/notebooks/ (50 s with make -j2)
+figures: $(names:%=build/notebooks/%.ipynb)  ##   130 s  execute the fast profile, write figures/fast/ and build/notebooks/ (less with make -j2)
 	@if [ -e build/ran ]; then echo "Figures: figures/fast/. Executed notebooks: build/notebooks/."; rm build/ran; \
 	else echo "Nothing to do: figures/fast/ is up to date with $(words $(names)) notebooks."; fi
 
 .PHONY: test
-test: environment  ##   190 s  every check: style, types, tests, doctests, the notebooks' guard and their outputs
+test: environment  ##   230 s  every check: style, types, tests, doctests, the notebooks' guard and their outputs
 	@$(python) -m ruff check .
 	@$(python) -m mypy $(checked)
 	@$(python) -m pytest -n 2 --dist loadscope -q
 
 .PHONY: record
-record: environment  ##    80 s  run the defaults on one CPU thread and put their outputs into notebooks/
+record: environment  ##   130 s  run the defaults on one CPU thread and put their outputs into notebooks/
 	@$(python) -m mtlcore.notebooks record $(names:%=notebooks/%.ipynb)
 
 .PHONY: full
-full: $(names:%=build/full/%.ipynb)  ##     ? s  execute the full profile and write figures/full/, which is committed; then make record
+full: $(names:%=build/full/%.ipynb)  ##  1420 s  execute the full profile (time without 03, not run yet), write figures/full/, committed; then make record
 	@if [ -e build/ran ]; then echo "Figures: figures/full/. Executed notebooks: build/full/. Now: make record"; rm build/ran; \
 	else echo "Nothing to do: figures/full/ is up to date with $(words $(names)) notebooks."; fi
 
