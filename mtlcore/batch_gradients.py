@@ -68,9 +68,10 @@ class Gradients:
                 add_task_grad(p, task_grad, self.reached[p], num_runs, weights)
         head_weights = weights if scales_heads else torch.ones_like(weights)
         for p, rows in self.heads.items():
-            reached = {t: row for t, row in enumerate(rows) if row is not None}
+            reached = [(row, weight) for row, weight in zip(rows, head_weights, strict=True) if row is not None]
             if reached:
-                add_grad(p, weighted_sum(torch.stack(list(reached.values())), head_weights[list(reached)]))
+                grads, factors = zip(*reached, strict=True)
+                add_grad(p, weighted_sum(torch.stack(grads), torch.stack(factors)))
 
 
 def split_parameters(model: nn.Module, shared: Iterable[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -86,7 +86,9 @@ def task_backward(losses: Losses, shared: Iterable[Tensor]) -> None:
         if task_grad is None or not any(flags):
             continue
         if task_grad_of(p) is None:
-            task_grad[[t for t, flag in enumerate(flags) if not flag]] = 0
+            for t, flag in enumerate(flags):
+                if not flag:  # one row at a time: an index list would be copied to the device, which waits for it
+                    task_grad[t].zero_()
         _attach(p, task_grad, flags, num_runs)
 
 
@@ -141,7 +143,7 @@ def combine(shared: Iterable[Tensor], weights: Weights | None = None) -> None:
         first = reached[0].task_grad  # type: ignore[attr-defined]
         for p in reached:
             check_weights(weights, p.task_grad)  # type: ignore[attr-defined]
-        weights = torch.as_tensor(weights, dtype=first.dtype, device=first.device)
+        weights = torch.as_tensor(weights, dtype=first.dtype).to(first.device, non_blocking=True)
     for p in reached:
         p.grad = weighted_sum(p.task_grad, weights)  # type: ignore[attr-defined]
         p.task_weights, p.weighted_task_grad = weights, None  # type: ignore[attr-defined]
