@@ -37,6 +37,8 @@ def lacking(requirements: list[str]) -> list[str]:
     absent = []
     for text in requirements:
         requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue
         try:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:

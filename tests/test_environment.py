@@ -47,7 +47,7 @@ def test_lock_pins_every_requirement_within_its_range() -> None:
         assert name in pins, f"{name} is not in requirements.lock"
         (pin,) = pins[name].specifier
         assert requirement.specifier.contains(pin.version), f"{pin} is outside of {requirement}"
-        assert pins[name].marker is None, f"{name} is required on every platform"
+        assert pins[name].marker == requirement.marker, f"{name} is pinned for other platforms than it is required on"
 
 
 def test_lock_holds_exact_versions_and_nothing_else() -> None:
