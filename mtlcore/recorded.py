@@ -26,8 +26,8 @@ class Recorded:
     """What the JSON of a notebook says.
 
     Attributes:
-        compute: Where the function is that gives the cell's tidy table, for example `"mtlcore.tabular_cell:compare"`;
-            it is the code that the notebook runs.
+        compute: Where the function is that gives the cell's tidy table, for example
+            `"mtlcore.experiments.tabular.cell:compare"`; it is the code that the notebook runs.
         configuration: What it is called with; a few seconds of work.
         contrast: Column of the table whose levels must stay apart, usually `"method"`.
         tolerance: Largest absolute difference that is still the same result, by metric: rounding, not an effect.

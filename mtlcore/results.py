@@ -143,7 +143,7 @@ def code_digest(*modules: str) -> str:
     Comments, docstrings and layout do not enter.
 
     Args:
-        modules: Names such as `"mtlcore.tabular_study"`.
+        modules: Names such as `"mtlcore.experiments.tabular.study"`.
 
     Raises:
         ValueError: There is no such module.

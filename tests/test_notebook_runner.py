@@ -164,7 +164,7 @@ def test_failed_record_leaves_the_notebook(checkout: Path) -> None:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the project with toy notebooks only, which the environment of this test suffices to run."""
-    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+    for name in ("Makefile", "pyproject.toml", "requirements.lock", "claims.toml"):
         shutil.copy(paths.ROOT / name, tmp_path)
     (tmp_path / "mtlcore").mkdir()
     for name in ("environment", "inputs", "paths", "figures", "notebooks", "notebook_guard"):
@@ -240,7 +240,7 @@ def test_inputs_change_with_source_package_parameters_and_lock_and_with_nothing_
     assert changed("device=cuda"), "a cell went"
     toy_notebook.write(project / "notebooks" / "toy.ipynb", toy())
     assert not changed("device=cuda"), "outputs do not count"
-    for part in ("mtlcore/paths.py", "requirements.lock"):
+    for part in ("mtlcore/paths.py", "requirements.lock", "claims.toml"):
         with (project / part).open("a") as file:
             file.write("# changed\n")
         assert changed("device=cuda"), part

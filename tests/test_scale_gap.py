@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from mtlcore import reference
-from mtlcore.layer_shares import NUM_BINS, adam_share, by_prediction, histogram, share, summary
+from mtlcore.experiments.layer_shares import NUM_BINS, adam_share, by_prediction, histogram, share, summary
+from mtlcore.experiments.scale_gap.problem import Problem, folds, loss_weights
+from mtlcore.experiments.scale_gap.study import train_cell
 from mtlcore.models import SharedBottom
-from mtlcore.scale_gap import Problem, folds, loss_weights
-from mtlcore.scale_gap_study import train_cell
 
 CELL: dict[str, Any] = {
     "noise": [0.3, 0.3], "own_part": 0.5, "hidden": [12, 12], "optimizer": "Adam", "method": "joint", "seeds": [3, 4],

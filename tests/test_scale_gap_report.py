@@ -9,11 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtlcore import scale_gap_report as report
 from mtlcore.claims import load_claims
-from mtlcore.dominance_figures import ADAM_BOUND, draw_causes, draw_dominance, draw_quantiles
-from mtlcore.layer_shares import NUM_BINS, QUANTILES
-from mtlcore.scale_gap_figures import colour, draw_benefit, draw_gap, draw_rates, draw_step_size, optimizer_colour
+from mtlcore.experiments.dominance_figures import ADAM_BOUND, draw_causes, draw_dominance, draw_quantiles
+from mtlcore.experiments.layer_shares import NUM_BINS, QUANTILES
+from mtlcore.experiments.scale_gap import report
+from mtlcore.experiments.scale_gap.figures import (
+    colour,
+    draw_benefit,
+    draw_gap,
+    draw_rates,
+    draw_step_size,
+    optimizer_colour,
+)
 from mtlcore.statistics import Interval
 
 Losses = dict[tuple[str, float, float], list[list[float]]]  # method, spread, rate -> [seed][task]

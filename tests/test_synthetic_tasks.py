@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mtlcore.composed_batches import CONCENTRATION, DOSES, ListedBatches, list_batches, minor_counts
+from mtlcore.experiments.weights.composed_batches import CONCENTRATION, DOSES, ListedBatches, list_batches, minor_counts
+from mtlcore.experiments.weights.synthetic_tasks import composition, drift, random_function, related
 from mtlcore.stacked import RunData
-from mtlcore.synthetic_tasks import composition, drift, random_function, related
 
 ROWS = (400, 300, 2000)
 

@@ -8,9 +8,9 @@ import torch
 from matplotlib.text import Annotation
 
 from mtlcore.data import Fold
-from mtlcore.tabular_figures import draw_differences, draw_weights
-from mtlcore.tabular_report import compare, sentence, weight_curve
-from mtlcore.tabular_study import Setting, Training, choose, cost_per_step, train_settings
+from mtlcore.experiments.tabular.figures import draw_differences, draw_weights
+from mtlcore.experiments.tabular.report import compare, sentence, weight_curve
+from mtlcore.experiments.tabular.study import Setting, Training, choose, cost_per_step, train_settings
 
 TRAINING = Training(hidden=[8], epochs=4, batch_size=32, device=torch.device("cpu"))
 

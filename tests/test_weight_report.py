@@ -6,9 +6,8 @@ import pandas as pd
 import pytest
 
 from mtlcore.claims import load_claims
-from mtlcore.composed_batches import DOSES
-from mtlcore.statistics import Interval
-from mtlcore.weight_figures import (
+from mtlcore.experiments.weights.composed_batches import DOSES
+from mtlcore.experiments.weights.figures import (
     composition_bins,
     draw_ablation,
     draw_composition,
@@ -17,7 +16,7 @@ from mtlcore.weight_figures import (
     draw_switch_off,
     draw_tuning,
 )
-from mtlcore.weight_report import (
+from mtlcore.experiments.weights.report import (
     best_off_epoch,
     drop_after,
     in_percent,
@@ -27,6 +26,7 @@ from mtlcore.weight_report import (
     variance_lost,
     verdict_row,
 )
+from mtlcore.statistics import Interval
 
 
 def batches(dose: str = "i.i.d.", seed: int = 0, slope: float = 2.0) -> pd.DataFrame:

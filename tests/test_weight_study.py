@@ -7,16 +7,16 @@ import pandas as pd
 import pytest
 import torch
 
-from mtlcore.batch_probe import probe, probe_batches
+from mtlcore.experiments.method_comparison import Choice, choose, compare, differences, intervals, log_difference
+from mtlcore.experiments.weightings import GainElsewhere, ScheduledWeights, Switched, select_tasks, squared_losses
+from mtlcore.experiments.weights.ablation import VARIANTS, ablate
+from mtlcore.experiments.weights.batch_probe import probe, probe_batches
+from mtlcore.experiments.weights.controls import jump, swap, switch_off
+from mtlcore.experiments.weights.report import probed_batches, share_measures
+from mtlcore.experiments.weights.study import DESIGNS, Setup, make_weighting, train_grid
 from mtlcore.hydalearn import HydaLearn
-from mtlcore.method_comparison import Choice, choose, compare, differences, intervals, log_difference
 from mtlcore.results import Results
 from mtlcore.runs import StaticWeights
-from mtlcore.weight_ablation import VARIANTS, ablate
-from mtlcore.weight_controls import jump, swap, switch_off
-from mtlcore.weight_report import probed_batches, share_measures
-from mtlcore.weight_study import DESIGNS, Setup, make_weighting, train_grid
-from mtlcore.weightings import GainElsewhere, ScaledLosses, ScheduledWeights, Switched, select_tasks, squared_losses
 
 BASE: dict[str, Any] = {
     "design": "composition",
@@ -113,7 +113,7 @@ def test_probed_shares_are_hydalearns_and_the_held_out_ones_its_first_order_gain
     assert sorted(batches[batches["seed"] == 1]["minor share"]) == [0.0] * 6 + [1.0] * 2
     # The same at step 0, where the model has its initial weights, from HydaLearn itself.
     setup = Setup.of(configuration, [1, 2, 3])
-    losses_fn = ScaledLosses(setup.per_run([3.0] * 3))
+    losses_fn = setup.scaled_losses([3.0] * 3)
     exact = HydaLearn(setup.model, losses_fn, setup.shared)
     held_out = HydaLearn(setup.model, losses_fn, setup.shared, gain="first_order")
     listed, _ = probe_batches(configuration, setup)
@@ -149,7 +149,7 @@ def test_weightings_do_what_they_say() -> None:
     setup = Setup.of(BASE, [1, 2])
     batch = setup.train.batch(torch.zeros(2, 1, dtype=torch.int64))
     plain = squared_losses(setup.model, batch)
-    scaled = ScaledLosses(torch.tensor([2.0, 5.0], dtype=torch.float64))
+    scaled = setup.scaled_losses([2.0, 5.0])
     main, auxiliary = scaled(setup.model, batch)
     assert torch.equal(main, plain[0])
     assert torch.allclose(auxiliary, torch.tensor([2.0, 5.0], dtype=torch.float64) * plain[1], atol=1e-14)

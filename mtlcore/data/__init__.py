@@ -7,20 +7,28 @@ from collections.abc import Callable
 
 from mtlcore.data.lending_club import load_lending_club
 from mtlcore.data.mortgages import load_mortgages
-from mtlcore.data.tabular import Fold, Split, TabularTask, fold_arrays, splits
+from mtlcore.data.preprocessing import fold_arrays
+from mtlcore.data.scarce import hide_main_labels
+from mtlcore.data.splits import splits
+from mtlcore.data.support2 import load_support2
+from mtlcore.data.tabular import Fold, Kind, Split, TabularTask
 
 TABULAR_TASKS: dict[str, Callable[[], TabularTask]] = {
     "lending_club": load_lending_club,
+    "mortality": load_support2,
     "mortgages": load_mortgages,
 }
 
 __all__ = [
     "TABULAR_TASKS",
     "Fold",
+    "Kind",
     "Split",
     "TabularTask",
     "fold_arrays",
+    "hide_main_labels",
     "load_lending_club",
     "load_mortgages",
+    "load_support2",
     "splits",
 ]

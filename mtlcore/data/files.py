@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable, Set
+from importlib import resources
 from pathlib import Path
 
 
@@ -35,6 +36,15 @@ def checked_bytes(path: Path, sha256: str, source: str) -> bytes:
             f"File `{path.name}` should have sha256 {sha256}. Found {found} at `{path}`. Get it from {source}."
         )
     return content
+
+
+def packaged_file(package: str, name: str, sha256: str, source: str) -> bytes:
+    """Read a data file that came with an installed package; `name` is its path inside the package."""
+    try:
+        folder = Path(str(resources.files(package)))
+    except ModuleNotFoundError:
+        folder = Path(package)
+    return checked_bytes(folder / name, sha256, source)
 
 
 def official_file(name: str, sha256: str, source: str) -> bytes:

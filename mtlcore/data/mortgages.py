@@ -21,6 +21,7 @@ SOURCE = "the data page of deepcreditrisk.com"
 LEAKS = ("status_time", "lgd_time", "recovery_res", "res_time")
 TARGETS = {"default": "default_time", "payoff": "payoff_time"}
 GROUP = "id"
+PERIOD = "time"  # stays an input: it is known at the observation
 
 
 def load_mortgages() -> TabularTask:
@@ -38,7 +39,7 @@ def load_mortgages() -> TabularTask:
 def mortgages_task(table: pd.DataFrame) -> TabularTask:
     """Turn the panel into inputs, targets and the mortgage that each row belongs to; leaks are dropped."""
     dropped = {*LEAKS, *TARGETS.values(), GROUP}
-    check_columns(FILE, table.columns, dropped, SOURCE)
+    check_columns(FILE, table.columns, {*dropped, PERIOD}, SOURCE)
     return TabularTask(
         name="Mortgage panel",
         inputs=table.drop(columns=list(dropped)),
@@ -47,4 +48,6 @@ def mortgages_task(table: pd.DataFrame) -> TabularTask:
         checksum=SHA256,
         licence="no licence stated (data of a book): read in place, never redistributed",
         stand_in=False,
+        revealing=frozenset({"payoff"}),  # a mortgage that is paid off does not default in that period
+        periods=table[PERIOD].to_numpy(np.int64),
     )

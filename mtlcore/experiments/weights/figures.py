@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
-from mtlcore.composed_batches import DOSES
+from mtlcore.experiments.weights.composed_batches import DOSES
 from mtlcore.figures import METHOD_COLOURS, task_colours
 
 BLUE, GREY, INK = METHOD_COLOURS["HydaLearn"], "#8C8C8C", "#444444"
@@ -20,7 +20,7 @@ def composition_bins(batches: pd.DataFrame, num_bins: int = 8) -> pd.DataFrame:
     """Summarise the shares of probed batches by dose, step and composition: one row per bin of the minor share.
 
     Args:
-        batches: Of `weight_report.probed_batches`.
+        batches: Of `report.probed_batches`.
         num_bins: Equal bins of the minor share from 0 to 1, the last of them closed.
 
     Returns:

@@ -1,7 +1,7 @@
 """A paired comparison of task weightings on repeated splits of a tabular data set with a main and an auxiliary task.
 
 Every setting trains on the same splits, from the same initial weights and on the same batches; settings are chosen on
-the validation folds of tuning splits. `tabular_report` turns the runs into tables.
+the validation folds of tuning splits. `report` turns the runs into tables.
 """
 
 import time

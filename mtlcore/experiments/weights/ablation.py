@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from mtlcore.method_comparison import log_difference
+from mtlcore.experiments.method_comparison import log_difference
+from mtlcore.experiments.weights.study import train_grid
 from mtlcore.results import Results
-from mtlcore.weight_study import train_grid
 
 # Option -> what departs from the defaults; "rate" as a trial step stands for the run's own learning rate.
 VARIANTS: dict[str, dict[str, Any]] = {

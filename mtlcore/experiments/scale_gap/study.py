@@ -14,10 +14,11 @@ from mtlcore.adatask import AdaTaskAdagrad, AdaTaskAdam, AdaTaskRMSprop
 from mtlcore.baselines import make_baseline, trained_parameters
 from mtlcore.devices import resolve_device
 from mtlcore.dominance import Dominance
-from mtlcore.layer_shares import ShareRecorder
+from mtlcore.experiments.layer_shares import ShareRecorder
+from mtlcore.experiments.scale_gap.problem import NUM_INPUTS, Problem, folds, loss_weights
+from mtlcore.experiments.weightings import ScaledLosses, squared_losses
 from mtlcore.models import SharedBottom
 from mtlcore.runs import StaticWeights, step_per_run
-from mtlcore.scale_gap import NUM_INPUTS, Problem, folds, loss_weights
 from mtlcore.stacked import Batch, LossesFn, StackedModel, evaluate
 from mtlcore.task_gradients import combine, task_backward, zero_task_grad
 
@@ -74,16 +75,6 @@ def trunk(model: StackedModel) -> list[nn.Parameter]:
     return model.stack.shared_parameters()
 
 
-def squared_losses(scales: Tensor) -> LossesFn:
-    """Mean squared errors times `scales [T, R]`: the losses as a method is given them."""
-
-    def losses_fn(model: nn.Module, batch: Batch) -> list[Tensor]:
-        x, y = batch  # [R, B, F], [T, R, B]
-        return [s * (f - t).square().mean(-1) for s, f, t in zip(scales, model(x), y, strict=True)]
-
-    return losses_fn
-
-
 @dataclass(frozen=True)
 class Trained:
     """The runs of a program after training: validation and test loss `[T, R]`, and the recorder of shares, if any."""
@@ -110,7 +101,7 @@ def train(c: Mapping[str, Any], method: str, runs: list[Run], record: bool, weig
     )
     alone = torch.eye(num_tasks, dtype=torch.float64)
     scales = [loss_weights(num_tasks, r.spread) if r.alone is None else alone[r.alone] for r in runs]  # [T] each
-    losses_fn = squared_losses(torch.stack(scales, dim=1).to(device))
+    losses_fn = ScaledLosses(squared_losses, torch.stack(scales, dim=1).to(device))
     networks = [
         SharedBottom(
             NUM_INPUTS, c["hidden"], num_tasks, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
@@ -134,8 +125,7 @@ def train(c: Mapping[str, Any], method: str, runs: list[Run], record: bool, weig
         step_per_run(optimizer, rates)
         if recorder is not None:
             recorder.record()
-    unweighted = squared_losses(torch.ones(num_tasks, len(runs), dtype=torch.float64, device=device))
-    validation, test = (evaluate(model, unweighted, fold) for fold in held_out)
+    validation, test = (evaluate(model, squared_losses, fold) for fold in held_out)
     return Trained(validation, test, recorder)
 
 

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from mtlcore.experiments.tabular.figures import LEFT, RIGHT
 from mtlcore.figures import METHOD_COLOURS
-from mtlcore.tabular_figures import LEFT, RIGHT
 
 DARK = "#3D3D3D"
 # The colour of a setting is that of its method, whichever the optimizer, since panels tell optimizers apart.
@@ -104,7 +104,7 @@ def draw_benefit(table: pd.DataFrame, tasks: dict[int, str]) -> Figure:
     """Draw a forest plot of paired differences: one panel per task, one group of rows per reference.
 
     Args:
-        table: Of `scale_gap_report.compare`, one row per task, reference (`second`) and optimizer.
+        table: Of `report.compare`, one row per task, reference (`second`) and optimizer.
         tasks: Number of the task -> title of its panel.
     """
     references, optimizers = list(table["second"].unique()), list(table["optimizer"].unique())

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mtlcore.data import TABULAR_TASKS, fold_arrays, splits
 from mtlcore.devices import resolve_device
-from mtlcore.tabular_study import Setting, Training, train_settings
+from mtlcore.experiments.tabular.study import Setting, Training, train_settings
 
 STATIC = {"single task": 0.0, "equal weights": 1.0}
 METRICS = ["validation loss", "log loss", "AUC", "mean auxiliary weight"]

@@ -17,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mtlcore import synthetic_tasks
 from mtlcore.baselines import make_baseline, trained_parameters
-from mtlcore.composed_batches import ListedBatches, list_batches, minor_counts
 from mtlcore.devices import resolve_device
+from mtlcore.experiments.weightings import GainElsewhere, ScaledLosses, auxiliary_scales, squared_losses
+from mtlcore.experiments.weights import synthetic_tasks
+from mtlcore.experiments.weights.composed_batches import ListedBatches, list_batches, minor_counts
 from mtlcore.hydalearn import HydaLearn
 from mtlcore.models import SharedBottom
 from mtlcore.runs import History, StaticWeights, Weighting, train_runs
 from mtlcore.stacked import Batch, LossesFn, RunData, StackedModel, evaluate
-from mtlcore.weightings import GainElsewhere, ScaledLosses, squared_losses
 
 Configuration = Mapping[str, Any]
 MINOR = 0.25  # share of the smaller hidden cluster
@@ -115,6 +115,15 @@ class Setup:
         assert isinstance(self.model.stack, SharedBottom)
         return self.model.stack.shared_parameters()
 
+    def scaled_losses(self, scales: Sequence[float]) -> ScaledLosses:
+        """Squared errors, those of the auxiliary tasks times `scales`, one per run."""
+        return ScaledLosses(squared_losses, auxiliary_scales(self.per_run(scales), self.num_tasks))
+
+    @property
+    def num_tasks(self) -> int:
+        """Number of heads T."""
+        return len(self.model.stack.get_submodule("heads")._modules)
+
     def per_run(self, values: Sequence[float]) -> Tensor:
         """One number per run on the device, `[R]` in float64."""
         return torch.tensor(values, dtype=torch.float64, device=self.train.source.device)
@@ -128,7 +137,7 @@ def _model(hidden: Sequence[int], num_tasks: int, seed: int) -> SharedBottom:
 def make_weighting(setup: Setup, losses_fn: LossesFn, configuration: Configuration) -> Weighting:
     """Build the weighting that `configuration["method"]` names: static, HydaLearn with its options, or a baseline."""
     method, model = configuration["method"], setup.model
-    num_tasks, num_runs = len(model.stack.get_submodule("heads")._modules), model.num_runs
+    num_tasks, num_runs = setup.num_tasks, model.num_runs
     if method in STATIC:
         weights = setup.per_run([STATIC[method]]).repeat(num_tasks, num_runs)
         weights[0] = 1
@@ -210,9 +219,9 @@ def train_grid(configuration: Configuration) -> pd.DataFrame:
     begin = time.perf_counter()
     runs = list(product(configuration["rates"], configuration["scales"], configuration["seeds"]))
     setup = Setup.of(configuration, [seed for _, _, seed in runs])
-    scales = setup.per_run([scale for _, scale, _ in runs])
-    weighting = make_weighting(setup, ScaledLosses(scales), configuration)
+    scales = [scale for _, scale, _ in runs]
+    weighting = make_weighting(setup, setup.scaled_losses(scales), configuration)
     rates = [rate for rate, _, _ in runs]
     history = train(setup, weighting, configuration, setup.per_run(rates))
-    labels = {"rate": rates, "scale": [scale for _, scale, _ in runs]}
+    labels = {"rate": rates, "scale": scales}
     return outcome(setup, history, labels, time.perf_counter() - begin)

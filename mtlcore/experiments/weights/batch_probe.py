@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtlcore.composed_batches import ListedBatches, list_batches, minor_counts
+from mtlcore.experiments.weightings import squared_losses
+from mtlcore.experiments.weights.composed_batches import ListedBatches, list_batches, minor_counts
+from mtlcore.experiments.weights.study import MINOR, Configuration, Setup, make_weighting
 from mtlcore.hydalearn import HydaLearn, gain_weights
 from mtlcore.runs import step_per_run
 from mtlcore.stacked import LossesFn
 from mtlcore.task_gradients import zero_task_grad
-from mtlcore.weight_study import MINOR, Configuration, Setup, make_weighting
-from mtlcore.weightings import ScaledLosses, squared_losses
 
 
 def probe(configuration: Configuration) -> pd.DataFrame:
@@ -27,7 +27,7 @@ def probe(configuration: Configuration) -> pd.DataFrame:
     Equal weights train, not HydaLearn, so that all doses are probed at the same parameters.
 
     Args:
-        configuration: As for `weight_study.train_grid`, with design "composition", one rate, one scale (of the
+        configuration: As for `study.train_grid`, with design "composition", one rate, one scale (of the
             auxiliary loss in the gains; training has it unscaled), and `checkpoints` (steps), `probe_dose`,
             `probe_batches` (how many); `dose` is that of the batches trained on.
 
@@ -40,7 +40,7 @@ def probe(configuration: Configuration) -> pd.DataFrame:
     seeds = list(configuration["seeds"])
     (rate,), (scale,) = configuration["rates"], configuration["scales"]
     setup = Setup.of(configuration, seeds)
-    losses_fn = ScaledLosses(setup.per_run([scale] * len(seeds)))
+    losses_fn = setup.scaled_losses([scale] * len(seeds))
     trainer = make_weighting(setup, squared_losses, {**configuration, "method": "equal weights"})
     optimizer = torch.optim.Adam(setup.model.parameters(), lr=1.0)
     rates = setup.per_run([rate] * len(seeds))

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mtlcore.experiments.weights.study import train_grid
 from mtlcore.results import Results
 from mtlcore.statistics import Interval, paired_interval
-from mtlcore.weight_study import train_grid
 
 # Methods without an auxiliary loss scale to tune, which is 1 for them.
 UNSCALED = ("single task", "equal weights")

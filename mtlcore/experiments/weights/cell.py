@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from mtlcore.weight_controls import swap
-from mtlcore.weight_study import train_grid
+from mtlcore.experiments.weights.controls import swap
+from mtlcore.experiments.weights.study import train_grid
 
 METRICS = ("validation loss", "test loss")
 
@@ -15,7 +15,7 @@ def compare(configuration: Mapping[str, Any]) -> pd.DataFrame:
     """Train each of `configuration["methods"]`, and HydaLearn with another seed's weights.
 
     Args:
-        configuration: As for `weight_study.train_grid` with one rate and one scale, and `methods` in place of `method`.
+        configuration: As for `study.train_grid` with one rate and one scale, and `methods` in place of `method`.
 
     Returns:
         Validation and test loss by method and seed; the method of the swapped weights is "swapped".

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from mtlcore.layer_shares import NUM_BINS, QUANTILES
-from mtlcore.scale_gap_figures import DARK, colour
+from mtlcore.experiments.layer_shares import NUM_BINS, QUANTILES
+from mtlcore.experiments.scale_gap.figures import DARK, colour
 
 ADAM_BOUND = (0.05, 0.95)  # c/(1+c) and 1/(1+c) of `adam_share`, with c = 0.1/1.9
 

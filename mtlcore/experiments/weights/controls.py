@@ -1,6 +1,6 @@
 """Interventions: another run's weights, an auxiliary task that changes, one that is switched off.
 
-Each function is one cell: a configuration in, a tidy table out. See `weight_study` for what configurations hold.
+Each function is one cell: a configuration in, a tidy table out. See `study` for what configurations hold.
 """
 
 import time
@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from mtlcore.experiments.weightings import ScheduledWeights, Switched, select_tasks, squared_losses
+from mtlcore.experiments.weights.study import Configuration, Setup, make_weighting, outcome, train
 from mtlcore.hydalearn import HydaLearn
 from mtlcore.runs import History
-from mtlcore.weight_study import Configuration, Setup, make_weighting, outcome, train
-from mtlcore.weightings import ScaledLosses, ScheduledWeights, Switched, select_tasks
 
 
 def swap(configuration: Configuration) -> pd.DataFrame:
@@ -24,7 +24,7 @@ def swap(configuration: Configuration) -> pd.DataFrame:
     own weights and has to give HydaLearn's result, which checks the machinery.
 
     Args:
-        configuration: As for `weight_study.train_grid`, with one rate and one scale, method "HydaLearn".
+        configuration: As for `study.train_grid`, with one rate and one scale, method "HydaLearn".
 
     Returns:
         Tidy rows by seed, `weights` and metric.
@@ -36,7 +36,7 @@ def swap(configuration: Configuration) -> pd.DataFrame:
     def run(name: str, schedule: Tensor | None) -> History:
         begin = time.perf_counter()
         setup = Setup.of(configuration, seeds)
-        losses_fn = ScaledLosses(setup.per_run([scale] * len(seeds)))
+        losses_fn = setup.scaled_losses([scale] * len(seeds))
         if schedule is None:
             weighting = make_weighting(setup, losses_fn, configuration)
         else:
@@ -57,7 +57,7 @@ def jump(configuration: Configuration) -> pd.DataFrame:
     """Record HydaLearn's share of the auxiliary task where it becomes unrelated at a known step, and where it does not.
 
     Args:
-        configuration: As for `weight_study.train_grid`, with design "drift", one rate and one scale, method
+        configuration: As for `study.train_grid`, with design "drift", one rate and one scale, method
             "HydaLearn", and `jump_epoch`: the epoch (from 0) from which on the auxiliary target is unrelated; the
             number of epochs for the stationary control.
 
@@ -68,7 +68,7 @@ def jump(configuration: Configuration) -> pd.DataFrame:
     seeds = list(configuration["seeds"])
     (rate,), (scale,) = configuration["rates"], configuration["scales"]
     setup = Setup.of(configuration, seeds)
-    scaled = ScaledLosses(setup.per_run([scale] * len(seeds)))
+    scaled = setup.scaled_losses([scale] * len(seeds))
     before, after = (HydaLearn(setup.model, select_tasks(scaled, [0, t]), setup.shared) for t in (1, 2))
     weighting = Switched(before, after, configuration["jump_epoch"] * configuration["num_batches"])
     history = train(setup, weighting, configuration, setup.per_run([rate] * len(seeds)))
@@ -82,7 +82,7 @@ def switch_off(configuration: Configuration) -> pd.DataFrame:
     """Train with a constant auxiliary weight up to an epoch, then with the main task alone.
 
     Args:
-        configuration: As for `weight_study.train_grid`, with one rate and one scale (the auxiliary weight), the lists
+        configuration: As for `study.train_grid`, with one rate and one scale (the auxiliary weight), the lists
             `off_epochs` (epoch, from 0, from which on the auxiliary weight is 0; the number of epochs for never) and,
             for design "drift", `jump_epoch` as for `jump`.
 
@@ -99,9 +99,8 @@ def switch_off(configuration: Configuration) -> pd.DataFrame:
     auxiliary = scale * (steps[:, None] < off_steps).double()  # [steps, R]
     weights = torch.stack([torch.ones_like(auxiliary), auxiliary], dim=1)  # [steps, T, R]
     change = configuration.get("jump_epoch", epochs) * per_epoch
-    plain = ScaledLosses(setup.per_run([1.0] * len(runs)))
     before, after = (
-        ScheduledWeights(setup.model, select_tasks(plain, [0, task]), part)
+        ScheduledWeights(setup.model, select_tasks(squared_losses, [0, task]), part)
         for task, part in ((1, weights[:change]), (2, weights[change:]))
     )
     weighting = Switched(before, after, change)

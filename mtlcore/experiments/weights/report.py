@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mtlcore.claims import Claim
-from mtlcore.method_comparison import log_difference
+from mtlcore.experiments.method_comparison import log_difference
 from mtlcore.statistics import Interval, paired_interval
 from mtlcore.verdicts import Verdict, combine, verdict
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mtlcore.claims import Claim
-from mtlcore.layer_shares import NUM_BINS
+from mtlcore.experiments.layer_shares import NUM_BINS
 from mtlcore.statistics import Interval, paired_interval
 from mtlcore.verdicts import combine, verdict
 
@@ -34,7 +34,7 @@ def log_losses(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Logarithms of the tasks' losses and, as task 0, their mean; NaN where a loss of the run is not finite.
 
     Args:
-        table: Cells of `scale_gap_study.train_cell`.
+        table: Cells of `study.train_cell`.
         metric: "validation loss" or "test loss".
 
     Returns:

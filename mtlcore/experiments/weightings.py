@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from mtlcore.hydalearn import HydaLearn
@@ -16,19 +17,24 @@ def squared_losses(model: nn.Module, batch: Batch) -> list[Tensor]:
 
 
 class ScaledLosses:
-    """Squared errors whose auxiliary ones are multiplied by a scale per run.
+    """Losses multiplied by a scale per task and run.
 
     Args:
-        scales: `[R]`. In HydaLearn it enters twice, with the gain and with the gradient; elsewhere once.
+        losses_fn: `losses_fn(model, batch)` gives T losses `[R]`.
+        scales: `[T, R]`. In HydaLearn a scale enters twice, with the gain and with the gradient; elsewhere once.
     """
 
-    def __init__(self, scales: Tensor) -> None:
-        self.scales = scales
+    def __init__(self, losses_fn: LossesFn, scales: Tensor) -> None:
+        self.losses_fn, self.scales = losses_fn, scales
 
     def __call__(self, model: nn.Module, batch: Batch) -> list[Tensor]:
-        """T losses `[R]`, the main task's first and unscaled."""
-        main, *auxiliary = squared_losses(model, batch)
-        return [main, *(self.scales * loss for loss in auxiliary)]
+        """The T scaled losses `[R]`."""
+        return [scale * loss for scale, loss in zip(self.scales, self.losses_fn(model, batch), strict=True)]
+
+
+def auxiliary_scales(scales: Tensor, num_tasks: int) -> Tensor:
+    """Scales `[T, R]` with 1 for the main task and `scales [R]` for every auxiliary one."""
+    return torch.stack([torch.ones_like(scales), *[scales] * (num_tasks - 1)])
 
 
 class ScheduledWeights:

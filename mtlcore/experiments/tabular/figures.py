@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from mtlcore.experiments.tabular.report import MEASURES
 from mtlcore.figures import METHOD_COLOURS
-from mtlcore.tabular_report import MEASURES
 
 LEFT, RIGHT = "\N{LEFTWARDS ARROW}", "\N{RIGHTWARDS ARROW}"
 UNITS = {"log loss": " (nats)", "AUC": ""}
@@ -18,7 +18,7 @@ def draw_differences(differences: pd.DataFrame, title: str) -> Figure:
     """Draw one panel per measure and one row per comparison, in the colour of the first-named method.
 
     Args:
-        differences: Of `tabular_report.compare`.
+        differences: Of `report.compare`.
         title: What is compared on what; how the intervals are drawn is added.
 
     Returns:
@@ -52,7 +52,7 @@ def draw_weights(curve: pd.DataFrame, levels: Mapping[str, float], title: str) -
     """Draw HydaLearn's auxiliary weight by epoch beside the shares that constant weights have.
 
     Args:
-        curve: Of `tabular_report.weight_curve`.
+        curve: Of `report.weight_curve`.
         levels: Static method -> its auxiliary weight, the main task's being 1; drawn as the share `w / (1 + w)`.
         title: Data and task.
     """

@@ -1,0 +1,1 @@
+"""Notebook 06: AdaTask on synthetic tasks whose losses differ in scale."""
