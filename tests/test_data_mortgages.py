@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtlcore.data import TabularTask, fold_arrays, load_mortgages, mortgages, splits
+from mtlcore.data import TabularTask, fold_arrays, load_mortgages, mortgages, splits, time_splits
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,31 @@ def test_no_mortgage_in_two_folds(panel: TabularTask) -> None:
     folds = fold_arrays(panel, drawn)
     assert all(np.isfinite(fold.inputs).all() for fold in folds)
     assert all(0.02 < fold.targets[:, 0].mean() < 0.03 for fold in folds)
+
+
+def test_splits_by_time_hold_enough_defaults_and_share_no_mortgage(panel: TabularTask) -> None:
+    assert panel.groups is not None
+    assert panel.periods is not None
+    drawn = time_splits(panel, range(20), **mortgages.WINDOWS)
+    assert {(len(s.train), len(s.validation), len(s.test)) for s in drawn} == {(12603, 2589, 5264)}
+    for split in drawn:
+        assert panel.periods[split.train].max() < 31 <= panel.periods[split.validation].min()
+        assert panel.periods[split.validation].max() < 37 <= panel.periods[split.test].min()
+        members = [set(panel.groups[rows]) for rows in vars(split).values()]
+        assert len(set.union(*members)) == sum(map(len, members))
+        assert min(panel.targets["default"][rows].sum() for rows in vars(split).values()) > 80
+
+
+def test_dealing_whatever_the_future_keeps_the_default_rate_of_the_past(panel: TabularTask) -> None:
+    assert panel.groups is not None
+    assert panel.periods is not None
+    default = panel.targets["default"]
+    past = default[panel.periods < 31].mean()
+    rates = [default[s.train].mean() for s in time_splits(panel, range(40), **mortgages.WINDOWS)]
+    # Dealing by the last period would train on a rate of above twice the past's: those who left early.
+    early = ~np.isin(panel.groups, panel.groups[panel.periods >= 31])
+    assert default[early].mean() > 1.5 * past
+    assert abs(np.mean(rates) / past - 1) < 0.03
 
 
 def test_unset_folder(monkeypatch: pytest.MonkeyPatch) -> None:

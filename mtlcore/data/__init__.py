@@ -12,6 +12,7 @@ from mtlcore.data.scarce import hide_main_labels
 from mtlcore.data.splits import splits
 from mtlcore.data.support2 import load_support2
 from mtlcore.data.tabular import Fold, Kind, Split, TabularTask
+from mtlcore.data.time_splits import time_splits
 
 TABULAR_TASKS: dict[str, Callable[[], TabularTask]] = {
     "lending_club": load_lending_club,
@@ -31,4 +32,5 @@ __all__ = [
     "load_mortgages",
     "load_support2",
     "splits",
+    "time_splits",
 ]

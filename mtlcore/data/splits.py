@@ -25,17 +25,22 @@ def splits(task: TabularTask, seeds: Sequence[int], *, validation: float = 0.2, 
         ValueError: A share is not positive, nothing is left for training, a class has too few rows for every fold to
             get one, or a fold holds a single class.
     """
-    if validation <= 0 or test <= 0 or validation + test >= 1:
-        raise ValueError(
-            "Parameters `validation` and `test` should be positive and sum to less than 1. "
-            f"Found `validation = {validation}`, `test = {test}`. Pass for example 0.2 and 0.2."
-        )
+    check_shares(validation, test)
     _check_class_sizes(task, min(validation, test, 1 - validation - test))
     draw = _stratified if task.groups is None else _grouped
     rows = len(task.inputs)
     drawn = [draw(task, seed, round(validation * rows), round(test * rows)) for seed in seeds]
     check_classes(task, drawn)
     return drawn
+
+
+def check_shares(validation: float, test: float, room: float = 0.0) -> None:
+    """Refuse shares of which one is not positive or which, with the room left unused, leave nothing for training."""
+    if validation <= 0 or test <= 0 or validation + test >= 1 - room:
+        raise ValueError(
+            f"Parameters `validation` and `test` should be positive and sum to less than {1 - room:g}. "
+            f"Found `validation = {validation}`, `test = {test}`. Pass for example 0.2 and 0.2."
+        )
 
 
 def check_classes(task: TabularTask, drawn: Sequence[Split]) -> None:
