@@ -128,3 +128,74 @@ def test_missing_columns_are_named() -> None:
 def test_shares_of_the_folds_are_checked(loans: TabularTask) -> None:
     with pytest.raises(ValueError, match=r"Found `validation = 0.5`, `test = 0.5`"):
         splits(loans, [0], validation=0.5, test=0.5)
+
+
+def test_a_class_too_small_for_every_fold_is_refused(panel: TabularTask) -> None:
+    few = np.zeros(len(panel.inputs))
+    few[:4] = 1
+    for groups in (None, panel.groups):
+        task = dataclasses.replace(panel, targets={"main": few}, groups=groups)
+        with pytest.raises(ValueError, match=r"`main` should have at least 5 rows of each class.* Found 4 of class 1"):
+            splits(task, [0])
+
+
+def test_a_fold_with_one_class_is_refused(panel: TabularTask) -> None:
+    assert panel.groups is not None
+    together = (panel.groups < 8).astype(float)  # eight groups hold all positives: some fold gets none
+    with pytest.raises(ValueError, match=r"both classes of the main task `main`. Found 1 in the \w+ fold of split \d+"):
+        splits(dataclasses.replace(panel, targets={"main": together}), range(20))
+
+
+def test_columns_without_a_value_in_the_training_fold_are_refused(panel: TabularTask) -> None:
+    (split,) = splits(panel, [0])
+    inputs = panel.inputs.assign(c=np.nan, d=pd.Series(["x"] * len(panel.inputs)))
+    inputs.loc[split.train, "d"] = np.nan
+    with pytest.raises(ValueError, match=r"value in the training fold. Found none of c, d in split 0. Leave"):
+        fold_arrays(dataclasses.replace(panel, inputs=inputs), [split])
+
+
+def test_an_auxiliary_task_that_is_constant_or_unknown_in_training_is_refused(panel: TabularTask) -> None:
+    (split,) = splits(panel, [0])
+    for value in (0.0, np.nan):
+        aux = panel.targets["aux"].copy()
+        aux[split.train] = value
+        with pytest.raises(ValueError, match=r"Task `aux` should have at least two different targets .*split 0"):
+            fold_arrays(dataclasses.replace(panel, targets={**panel.targets, "aux": aux}), [split])
+
+
+def test_regressions_are_standardised_by_known_targets_of_the_training_fold(panel: TabularTask) -> None:
+    rng = np.random.default_rng(0)
+    score = np.where(rng.random(len(panel.inputs)) < 0.3, np.nan, rng.normal(5, 3, len(panel.inputs)))
+    task = dataclasses.replace(panel, targets={**panel.targets, "score": score}, kinds={"score": "regression"})
+    (split,) = splits(task, [0])
+    train, _, test = fold_arrays(task, [split])
+    known = score[split.train][~np.isnan(score[split.train])]
+    assert np.nanmax(np.abs(train.targets[0, 2] * known.std() + known.mean() - score[split.train])) < 1e-12
+    assert np.nanmax(np.abs(test.targets[0, 2] * known.std() + known.mean() - score[split.test])) < 1e-12
+    assert np.array_equal(train.targets[0, :2], [task.targets[name][split.train] for name in ("main", "aux")])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kinds": {"main": "regression"}}, r"Main task `main` should be a classification .* Found a regression"),
+        ({"groups": np.arange(3)}, r"Column `groups` should have \d+ rows, as the inputs have. Found 3. Build"),
+        ({"targets": {"main": np.zeros(2)}}, r"Column `main` should have \d+ rows"),
+    ],
+)
+def test_fields_that_contradict_each_other(panel: TabularTask, change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(panel, **change)  # type: ignore[arg-type]
+
+
+def test_tasks_can_be_left_out(panel: TabularTask) -> None:
+    marked = dataclasses.replace(panel, revealing=frozenset({"aux"}))
+    alone = dataclasses.replace(marked, targets={"main": panel.targets["main"]})
+    assert (alone.kinds, alone.revealing) == ({"main": "classification"}, frozenset())
+
+
+def test_labels_that_are_none(panel: TabularTask) -> None:
+    with pytest.raises(ValueError, match=r"classification `main` should be 0, 1 or NaN. Found other values. Pass"):
+        dataclasses.replace(panel, targets={"main": 2 * panel.targets["main"]})
+    with pytest.raises(ValueError, match=r"Main task `main` should be .*label in every row"):
+        dataclasses.replace(panel, targets={"main": np.where(panel.targets["main"] == 1, 1, np.nan)})

@@ -28,9 +28,12 @@ class TabularTask:
             come and go together, and a leak where only the main label is hidden (`hide_main_labels` refuses them).
         periods: `[N]` observation period of each row, for splits by time, or None.
 
+    What `kinds` and `revealing` say of tasks that are not among the targets is dropped, so that
+    `dataclasses.replace(task, targets=...)` can leave tasks out.
+
     Raises:
-        ValueError: Lengths differ, a kind or revealing task is unknown, a classification has another label than 0, 1
-            and NaN, or the main task is a regression or lacks a label.
+        ValueError: Lengths differ, a classification has another label than 0, 1 and NaN, or the main task is a
+            regression or lacks a label.
     """
 
     name: str
@@ -45,15 +48,10 @@ class TabularTask:
     periods: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        """Name every task's kind and refuse what the fields' description rules out."""
-        unknown = sorted(({*self.kinds} | self.revealing) - {*self.targets})
-        if unknown:
-            raise ValueError(
-                f"Parameters `kinds` and `revealing` should name tasks among {', '.join(self.targets)}. "
-                f"Found {', '.join(unknown)}. Name tasks of `targets` only."
-            )
+        """Name every task's kind and refuse fields that contradict each other."""
         kinds: dict[str, Kind] = {task: self.kinds.get(task, "classification") for task in self.targets}
         object.__setattr__(self, "kinds", kinds)
+        object.__setattr__(self, "revealing", self.revealing & {*self.targets})
         columns = {**self.targets, "groups": self.groups, "periods": self.periods}
         for column, values in columns.items():
             if values is not None and len(values) != len(self.inputs):

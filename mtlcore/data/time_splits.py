@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from mtlcore.data.splits import check_classes, check_shares
 from mtlcore.data.tabular import Split, TabularTask
 
-ROOM = 0.05  # of the groups stay unused, so that sizes can be equal: four standard deviations of a size on the mortgage panel
+# Share of the rows that stays unused, so that sizes can be equal: four standard deviations on the mortgage panel.
+ROOM = 0.05
 
 
 def time_splits(
