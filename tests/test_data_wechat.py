@@ -67,7 +67,7 @@ def test_all_users_are_read_into_memory(folder: Path) -> None:
     ("bad", "sentence"),
     [
         ("1,10,1\n", r"_action.csv`, line 6, should have 13 columns. Found 3"),
-        (action(1, 11), r"_action.csv`, line 6, should have a `feedid` of the 3 in `feed_info.csv`. Found `feedid = 11`"),
+        (action(1, 11), r"line 6, should have a `feedid` of the 3 in `feed_info.csv`. Found `feedid = 11`"),
         (action(1, 10, device=3), r"_action.csv`, line 6, should have a `device` from 0 to 2, .* Found `device = 3`"),
         (action(1, 10, forward=7), r"_action.csv`, line 6, should have a `forward` of 0 or 1. Found `forward = 7`"),
     ],
