@@ -6,6 +6,7 @@ A figure is an image for readers, a vector file for papers, a CSV of what is dra
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ import matplotlib as mpl
 import matplotlib.figure
 import pandas as pd
 from filelock import FileLock
+from PIL import Image
 
 from mtlcore import paths
 
@@ -245,7 +247,8 @@ def committed_evidence(notebook: str) -> list[tuple[Path, pd.DataFrame]]:
 
 def show_full(notebook: str) -> None:
     """Show in a notebook its committed full-profile figures, labelled as such, or say that there is no full run yet."""
-    from IPython.display import Image, display
+    from IPython.display import Image as Shown
+    from IPython.display import display
 
     evidence = committed_evidence(notebook)
     if not evidence:
@@ -253,4 +256,12 @@ def show_full(notebook: str) -> None:
     for image, table in evidence:
         seeds = read_manifest(image.parent)[image.stem]["seeds"]
         print(f"full profile, committed: {image.stem}, {len(seeds)} seeds, {len(table)} rows in {image.stem}.csv")
-        display(Image(filename=str(image), width=720))
+        display(Shown(data=_half_size(image), width=720))
+
+
+def _half_size(image: Path) -> bytes:
+    """A PNG at half the resolution in 256 colours: a notebook holds every figure, and few readers load megabytes."""
+    small = io.BytesIO()
+    with Image.open(image) as full:
+        full.convert("RGB").reduce(2).quantize().save(small, format="PNG", optimize=True)
+    return small.getvalue()

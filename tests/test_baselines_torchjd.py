@@ -16,8 +16,6 @@ from mtlcore.models import SharedBottom
 from mtlcore.stacked import StackedModel
 from mtlcore.task_gradients import zero_task_grad
 
-# cvxpy warns that Nash-MTL's problem, as TorchJD states it, is solved anew at each call; that is its cost.
-pytestmark = pytest.mark.filterwarnings("ignore:You are solving a parameterized problem that is not DPP")
 INSTALLED = [
     pytest.param(name, marks=pytest.mark.skipif(not_run(name) is not None, reason=str(not_run(name))))
     for name in AGGREGATORS
@@ -49,6 +47,7 @@ def jacobian_of(losses: list[Tensor], shared: list[Tensor]) -> Tensor:
     return torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
 
 
+@pytest.mark.filterwarnings("ignore:You are solving a parameterized problem that is not DPP")  # called itself below
 @pytest.mark.parametrize("name", INSTALLED)
 def test_gives_the_aggregator_s_own_gradient(name: str) -> None:
     model, aggregator = made_model(0), make_aggregator(name, 2)

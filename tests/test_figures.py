@@ -1,6 +1,7 @@
 """Figures are saved whole, with their numbers and their provenance, the same bytes each time."""
 
 import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from mtlcore import figures, paths
 
@@ -145,7 +148,12 @@ def test_full_profile_is_shown_as_committed_or_said_to_be_missing(
     monkeypatch.setattr("IPython.display.display", shown.append)
     figures.show_full("90_toy")
     assert capsys.readouterr().out == "full profile, committed: toy, 2 seeds, 3 rows in toy.csv\n"
-    assert [image.data for image in shown] == [(place / "full" / "toy.png").read_bytes()]
+    (image,) = shown
+    small, full = Image.open(io.BytesIO(image.data)), Image.open(place / "full" / "toy.png")
+    assert small.size == (full.width // 2, full.height // 2)
+    off = np.abs(np.asarray(small.convert("L"), float) - np.asarray(full.convert("L").reduce(2), float))
+    assert off.mean() < 1  # of 255: 256 colours are enough for a figure
+    assert len(image.data) < (place / "full" / "toy.png").stat().st_size / 2
     ((image, table),) = figures.committed_evidence("90_toy")
     assert image == place / "full" / "toy.png"
     pd.testing.assert_frame_equal(table, TABLE)

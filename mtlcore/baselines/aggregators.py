@@ -5,6 +5,7 @@ they are here for the quality of what they train. Their time is that of a loop o
 methods themselves.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
@@ -104,5 +105,9 @@ def _weights(aggregator: Any, jacobian: Tensor) -> Tensor:
     """Returns the aggregator's weights [T] of a Jacobian [T, D]; NaN where that is not finite (solvers would raise)."""
     if not jacobian.isfinite().all():
         return torch.full_like(jacobian[:, 0], torch.nan)
-    weights: Tensor = aggregator.weighting(jacobian)
+    with warnings.catch_warnings():
+        # cvxpy warns that Nash-MTL's problem, as TorchJD states it, is compiled anew at each call. That costs time
+        # (see above) and changes no weight. Every other warning of a solver still comes through.
+        warnings.filterwarnings("ignore", "You are solving a parameterized problem that is not DPP", UserWarning)
+        weights: Tensor = aggregator.weighting(jacobian)
     return weights
