@@ -1,11 +1,11 @@
 """Networks of the experiments: small, with the shared part and the task heads told apart."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 
 class SharedBottom(nn.Module):
@@ -75,3 +75,45 @@ def binary_losses(model: nn.Module, batch: tuple[Tensor, Tensor]) -> list[Tensor
         binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(-1)
         for logits, labels in zip(model(x), y, strict=True)
     ]
+
+
+def task_losses(kinds: Sequence[str]) -> Callable[[nn.Module, tuple[Tensor, Tensor]], list[Tensor]]:
+    """Make the losses of tasks of several kinds, some of whose labels are not available (NaN).
+
+    Args:
+        kinds: One per task: "classification" (cross-entropy in nats of a 0/1 label) or "regression" (squared error).
+
+    Returns:
+        `losses_fn(model, (x, y))` as `binary_losses`: the mean over the available labels of a task in the batch. Where
+        a batch has none of a task's labels, its loss is 0 and so is the gradient.
+
+    Raises:
+        ValueError: A kind is neither.
+
+    Example:
+        >>> model = SharedBottom(2, [3], num_tasks=1)
+        >>> losses_fn = task_losses(["classification"])
+        >>> losses_fn(model, (torch.zeros(4, 2), torch.full((1, 4), torch.nan)))[0].item()
+        0.0
+    """
+    per_example: dict[str, Callable[..., Tensor]] = {
+        "classification": binary_cross_entropy_with_logits,
+        "regression": mse_loss,
+    }
+    for kind in kinds:
+        if kind not in per_example:
+            raise ValueError(
+                f"Parameter `kinds` should hold {' and '.join(per_example)} only. Found {kind!r}. Pass one per task."
+            )
+
+    def losses_fn(model: nn.Module, batch: tuple[Tensor, Tensor]) -> list[Tensor]:
+        x, y = batch
+        losses = []
+        for kind, output, labels in zip(kinds, model(x), y, strict=True):
+            available = ~labels.isnan()
+            loss = per_example[kind](output, labels.nan_to_num(), reduction="none")
+            total = torch.where(available, loss, 0).sum(-1)
+            losses.append(total / available.sum(-1).clamp(min=1))
+        return losses
+
+    return losses_fn

@@ -4,7 +4,7 @@ A relative measure: the difference of log test losses is 0.05 where one loss is 
 problem's level, so that hard and easy seeds count alike.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from mtlcore.statistics import Interval, paired_interval
 
 # Methods without an auxiliary loss scale to tune, which is 1 for them.
 UNSCALED = ("single task", "equal weights")
+
+Cell = Callable[[Mapping[str, Any]], pd.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def compare(
     scales: Sequence[float],
     tuning_seeds: Sequence[int],
     seeds: Sequence[int],
+    tune: Cell = train_grid,
+    train: Cell = train_grid,
 ) -> Comparison:
     """Tune every method on the tuning seeds and train it on the fresh ones.
 
@@ -86,16 +90,18 @@ def compare(
         scales: Auxiliary loss scales to choose from.
         tuning_seeds: Seeds that choose.
         seeds: Seeds of the final numbers.
+        tune: Gives a cell of tuning runs, with a "validation loss".
+        train: Gives a cell of final runs.
     """
     tuned, fresh = [], []
     chosen: dict[str, Choice] = {}
     for method in methods:
         grid = {**base, "method": method, "rates": list(rates), "scales": [1.0] if method in UNSCALED else list(scales)}
-        runs = results.cells([{**grid, "seeds": list(tuning_seeds)}], train_grid)
+        runs = results.cells([{**grid, "seeds": list(tuning_seeds)}], tune)
         choice = chosen[method] = choose(runs, method)
         final = {**grid, "rates": [choice.rate], "scales": [choice.scale], "seeds": list(seeds)}
         tuned.append(runs)
-        fresh.append(results.cells([final], train_grid))
+        fresh.append(results.cells([final], train))
     return Comparison(pd.concat(tuned, ignore_index=True), pd.concat(fresh, ignore_index=True), chosen)
 
 

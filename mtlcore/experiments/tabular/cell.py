@@ -1,38 +1,25 @@
-"""Cells of the tabular study: some methods on some splits of one data set, as a tidy table."""
+"""The small cell of the tabular study that is recorded: some methods on some splits, at one setting."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from mtlcore.data import TABULAR_TASKS, fold_arrays, splits
-from mtlcore.devices import resolve_device
-from mtlcore.experiments.tabular.study import Setting, Training, train_settings
+from mtlcore.experiments.tabular.study import train_grid
 
-STATIC = {"single task": 0.0, "equal weights": 1.0}
-METRICS = ["validation loss", "log loss", "AUC", "mean auxiliary weight"]
+METRICS = ("validation loss", "test log loss", "test AUC", "test PR-AUC")
 
 
 def compare(configuration: Mapping[str, Any]) -> pd.DataFrame:
-    """Train the single task, equal weights and HydaLearn at one learning rate on paired splits.
+    """Train each of `configuration["methods"]` at one learning rate and scale on paired splits.
 
     Args:
-        configuration: `dataset`, `device`, `seeds` (one per split), `hidden`, `epochs`, `batch_size`, `rate`.
+        configuration: As for `study.train_grid` with one rate and one scale, and `methods` in place of `method`.
 
     Returns:
-        One row per method, seed and metric, with the seconds of the run.
+        One row per method, seed and metric.
     """
-    task = TABULAR_TASKS[configuration["dataset"]]()
-    seeds, rate = configuration["seeds"], configuration["rate"]
-    train, validation, test = fold_arrays(task, splits(task, seeds))
-    device = resolve_device(configuration["device"])
-    training = Training(configuration["hidden"], configuration["epochs"], configuration["batch_size"], device)
-    static = [Setting(method, rate, weight) for method, weight in STATIC.items()]
-    programs = [
-        train_settings(settings, seeds, train, validation, training, test)
-        for settings in (static, [Setting("HydaLearn", rate)])
-    ]
-    runs = pd.concat([program.table for program in programs], ignore_index=True)
-    runs["mean auxiliary weight"] = np.concatenate([program.auxiliary_weights.mean(0) for program in programs])
-    return runs.melt(["method", "seed", "seconds"], METRICS, var_name="metric", value_name="value")
+    settings = {name: value for name, value in configuration.items() if name != "methods"}
+    tables = [train_grid({**settings, "method": method}).assign(method=method) for method in configuration["methods"]]
+    runs = pd.concat(tables)
+    return runs.loc[runs["metric"].isin(METRICS), ["method", "seed", "metric", "value", "seconds"]]

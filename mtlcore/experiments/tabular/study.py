@@ -1,187 +1,262 @@
-"""A paired comparison of task weightings on repeated splits of a tabular data set with a main and an auxiliary task.
+"""Training on tabular data with a main task and auxiliaries: every method, setting and split as batched programs.
 
-Every setting trains on the same splits, from the same initial weights and on the same batches; settings are chosen on
-the validation folds of tuning splits. `report` turns the runs into tables.
+A configuration says everything that decides a table: names -> numbers, text or lists of them, as `results` wants it.
+All functions here read from it what `Setup.of`, `make_weighting` and `train_grid` list. All methods of a split share
+its rows, initial weights and batches; a seed names a split.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mtlcore.baselines import make_baseline, trained_parameters
 from mtlcore.data import Fold
+from mtlcore.devices import resolve_device
+from mtlcore.experiments.tabular.folds import folds_of, withhold
+from mtlcore.experiments.tabular.measures import fold_measures
+from mtlcore.experiments.weightings import GainElsewhere, ScaledLosses, auxiliary_scales
+from mtlcore.experiments.weights.study import OPTIONS, STATIC, WITHHELD
 from mtlcore.hydalearn import HydaLearn
-from mtlcore.metrics import auc_per_run, log_loss_per_run
-from mtlcore.models import SharedBottom, binary_losses
-from mtlcore.runs import StaticWeights, Weighting, train_runs
-from mtlcore.stacked import Batch, RunData, StackedModel, predict
+from mtlcore.models import SharedBottom, task_losses
+from mtlcore.runs import History, StaticWeights, Weighting, train_runs
+from mtlcore.stacked import Batch, LossesFn, RunData, StackedModel, predict
+
+Configuration = Mapping[str, Any]
+METHODS = (
+    "single task", "equal weights", "static grid", "uncertainty weighting", "DWA", "GradNorm", "cosine gate", "OL-AUX",
+    "per-task RMS", "HydaLearn",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A method with its knobs: `auxiliary_weight` is None for HydaLearn, which sets its own weights."""
-
-    method: str
-    rate: float
-    auxiliary_weight: float | None = None
-
-
-@dataclass(frozen=True)
-class Training:
-    """What all runs of a study share: widths of the shared layers, epochs, batch size and device."""
-
-    hidden: Sequence[int]
-    epochs: int
-    batch_size: int
-    device: torch.device
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The runs of one program.
+class Setup:
+    """Model and data of R runs.
 
     Attributes:
-        table: One row per run: method, rate, auxiliary weight, seed, validation loss, best epoch, failed, seconds
-            (the program's time shared equally), and log loss and AUC of the main task where a test fold was given.
-        auxiliary_weights: Weight of the auxiliary task at every step, `[steps, R]`.
+        model: The stack; run r starts from the weights of its seed.
+        seeds: Seed of each run, R of them.
+        kinds: Kind of every task.
+        losses_fn: The unscaled losses.
+        train: Training fold.
+        validation: Validation fold, rows with a main label.
+        test: Test fold.
+        withheld: Training rows that no batch contains, for a gain that is measured on them; else None.
+        batch_size: Examples per step.
     """
 
-    table: pd.DataFrame
-    auxiliary_weights: NDArray[np.float64]
+    model: StackedModel
+    seeds: list[int]
+    kinds: list[str]
+    losses_fn: LossesFn
+    train: RunData
+    validation: RunData
+    test: RunData
+    withheld: RunData | None
+    batch_size: int
 
+    @classmethod
+    def of(cls, configuration: Configuration, seeds: Sequence[int]) -> "Setup":
+        """Build the setup of a configuration for runs with these seeds, which may repeat.
 
-def weighting(model: StackedModel, settings: Sequence[Setting]) -> Weighting:
-    """Build the weighting of a stack whose runs have these settings: all HydaLearn (its defaults) or all static."""
-    static = [s.auxiliary_weight for s in settings if s.auxiliary_weight is not None]
-    if not static:
-        assert isinstance(model.stack, SharedBottom)
-        return HydaLearn(model, binary_losses, model.stack.shared_parameters())
-    if len(static) < len(settings):
-        raise ValueError(
-            "Parameter `settings` should be all HydaLearn or all static. "
-            f"Found {len(static)} runs of {len(settings)} with static weights. Train them in two calls."
+        Args:
+            configuration: As `folds_of`, and `hidden`, `batch_size`, `device`; with `gain_data` "held out" a fifth of
+                the training rows is withheld. Its `seeds` are the splits that are prepared together.
+            seeds: One per run, each of them among `configuration["seeds"]`.
+        """
+        device = resolve_device(configuration["device"])
+        names = list(configuration["seeds"])
+        folds = folds_of(configuration, names)
+        train, withheld = folds.train, None
+        if configuration.get("gain_data") == "held out":
+            train, withheld = withhold(train, WITHHELD, names)
+        source = torch.tensor([names.index(seed) for seed in seeds], device=device)
+
+        def on_device(fold: Fold) -> RunData:
+            inputs, targets = (torch.from_numpy(a).to(device) for a in (fold.inputs, fold.targets))
+            return RunData(inputs, targets, source)
+
+        shape = (train.inputs.shape[-1], configuration["hidden"], len(folds.kinds))
+        return cls(
+            StackedModel([_model(*shape, seed) for seed in seeds]).to(device),
+            list(seeds),
+            folds.kinds,
+            task_losses(folds.kinds),
+            on_device(train),
+            on_device(folds.validation),
+            on_device(folds.test),
+            None if withheld is None else on_device(withheld),
+            configuration["batch_size"],
         )
-    auxiliary = torch.tensor(static, dtype=torch.float64, device=next(model.parameters()).device)
-    return StaticWeights(model, binary_losses, torch.stack([torch.ones_like(auxiliary), auxiliary]))  # [2, R]
+
+    @property
+    def shared(self) -> list[nn.Parameter]:
+        """The stacked parameters that all tasks share."""
+        assert isinstance(self.model.stack, SharedBottom)
+        return self.model.stack.shared_parameters()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches of the training fold."""
+        return self.train.num_rows // self.batch_size
+
+    def scaled_losses(self, scales: Sequence[float]) -> ScaledLosses:
+        """The losses, those of the auxiliary tasks times `scales`, one per run."""
+        return ScaledLosses(self.losses_fn, auxiliary_scales(self.per_run(scales), len(self.kinds)))
+
+    def per_run(self, values: Sequence[float]) -> Tensor:
+        """One number per run on the device, `[R]` in float64."""
+        return torch.tensor(values, dtype=torch.float64, device=self.train.source.device)
 
 
-def _stack(seeds: Sequence[int], num_inputs: int, training: Training) -> StackedModel:
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return StackedModel(
-        [SharedBottom(num_inputs, training.hidden, 2, generator=g, dtype=torch.float64) for g in generators]
-    ).to(training.device)
+def _model(num_inputs: int, hidden: Sequence[int], num_tasks: int, seed: int) -> SharedBottom:
+    generator = torch.Generator().manual_seed(seed)
+    return SharedBottom(num_inputs, hidden, num_tasks, generator=generator, dtype=torch.float64)
 
 
-def train_settings(
-    settings: Sequence[Setting],
-    seeds: Sequence[int],
-    train: Fold,
-    validation: Fold,
-    training: Training,
-    test: Fold | None = None,
-) -> Trained:
-    """Train every setting on every split as one batched program, in float64 with Adam.
+def make_weighting(setup: Setup, losses_fn: LossesFn, configuration: Configuration) -> Weighting:
+    """Build the weighting that `configuration["method"]` names: static, HydaLearn with its options, or a baseline.
 
     Args:
-        settings: All HydaLearn or all static.
-        seeds: One per split of the folds; it fixes initial weights and batches, which all settings of a split share.
-        train: Training fold of every split.
-        validation: Chooses each run's epoch by the main task's loss.
-        training: What all runs share.
-        test: Gives log loss and AUC; leave it out while tuning.
+        setup: Model and data.
+        losses_fn: The losses, scaled or not.
+        configuration: `method`; HydaLearn's options where they depart from its defaults, and `gain_data`, "same"
+            (default, the mini-batch itself), "other" (another training batch) or "held out".
     """
-    runs = list(product(settings, range(len(seeds))))
-    source = torch.tensor([split for _, split in runs], device=training.device)
+    method, model = configuration["method"], setup.model
+    if method in STATIC:
+        weights = setup.per_run([STATIC[method]]).repeat(len(setup.kinds), model.num_runs)
+        weights[0] = 1
+        return StaticWeights(model, losses_fn, weights)
+    if method == "HydaLearn":
+        options = {name: configuration[name] for name in OPTIONS if name in configuration}
+        hydalearn = HydaLearn(model, losses_fn, setup.shared, **options)
+        draw = _gain_batches(setup, configuration.get("gain_data", "same"))
+        return hydalearn if draw is None else GainElsewhere(hydalearn, draw)
+    steps = setup.steps_per_epoch
+    return make_baseline(method, model, losses_fn, setup.shared, kinds=setup.kinds, steps_per_epoch=steps)
 
-    def on_device(fold: Fold) -> RunData:
-        inputs, targets = (torch.from_numpy(a).to(training.device) for a in (fold.inputs, fold.targets))
-        return RunData(inputs, targets, source)
 
-    run_seeds = [seeds[split] for _, split in runs]
-    model = _stack(run_seeds, train.inputs.shape[-1], training)
-    rates = torch.tensor([setting.rate for setting, _ in runs], dtype=torch.float64, device=training.device)
-    begin = time.perf_counter()
-    history = train_runs(
-        model,
-        weighting(model, [setting for setting, _ in runs]),
-        torch.optim.Adam(model.parameters(), lr=1.0),
-        binary_losses,
-        on_device(train),
-        on_device(validation),
+def _gain_batches(setup: Setup, gain_data: str) -> Callable[[], Batch] | None:
+    if gain_data == "same":
+        return None
+    if gain_data not in ("other", "held out"):
+        raise ValueError(
+            f"Parameter `gain_data` should be 'same', 'other' or 'held out'. Found {gain_data!r}. Pass one of them."
+        )
+    data = setup.train if setup.withheld is None else setup.withheld
+    generator = torch.Generator().manual_seed(0)  # the same row numbers for every run keep them paired
+
+    def draw() -> Batch:
+        rows = torch.randint(data.num_rows, (1, setup.batch_size), generator=generator).to(data.source.device)
+        return data.batch(rows.expand(setup.model.num_runs, -1))
+
+    return draw
+
+
+def train(setup: Setup, weighting: Weighting, configuration: Configuration, rates: Tensor) -> History:
+    """Train with Adam, `rates [R]`, for `configuration["epochs"]` epochs; the one of least validation loss is kept."""
+    return train_runs(
+        setup.model,
+        weighting,
+        torch.optim.Adam(trained_parameters(setup.model, weighting), lr=1.0),
+        setup.losses_fn,
+        setup.train,
+        setup.validation,
         rates=rates,
-        seeds=run_seeds,
-        epochs=training.epochs,
-        batch_size=training.batch_size,
+        seeds=setup.seeds,
+        epochs=configuration["epochs"],
+        batch_size=setup.batch_size,
     )
-    failed = history.failed.cpu().numpy()
-    table = pd.DataFrame(
-        {
-            "method": [setting.method for setting, _ in runs],
-            "rate": [setting.rate for setting, _ in runs],
-            "auxiliary weight": [setting.auxiliary_weight for setting, _ in runs],
-            "seed": run_seeds,
-            "validation loss": np.where(failed, np.nan, history.validation.amin(0).cpu().numpy()),
-            "best epoch": history.best_epoch.cpu().numpy() + 1,
-            "failed": failed,
-        }
-    )
-    table["seconds"] = (time.perf_counter() - begin) / len(runs)  # after the copies above, which wait for the device
-    if test is not None:
-        logits = predict(model, on_device(test))[0].cpu().numpy()  # [R, N]
-        labels = test.targets[source.cpu().numpy(), 0]
-        table["log loss"] = log_loss_per_run(labels, logits)
-        table["AUC"] = auc_per_run(labels, logits)
-    return Trained(table, history.weights[:, 1].cpu().numpy())
 
 
-def choose(tuned: pd.DataFrame, method: str, auxiliary_weights: Sequence[float] | None) -> tuple[Setting, list[str]]:
-    """Choose a method's knobs by mean validation loss over the tuning splits; a setting with a failed run is out.
+def outcome(
+    setup: Setup, history: History, labels: Mapping[str, Sequence[Any]], seconds: float, *, tested: bool = True
+) -> pd.DataFrame:
+    """Tidy table of trained runs, NaN for a run that failed.
 
     Args:
-        tuned: Table of the tuning runs.
-        method: What the chosen setting is called.
-        auxiliary_weights: The static weights that the method may choose from; None for HydaLearn's runs.
+        setup: After training.
+        history: Of that training.
+        labels: Further columns, R values each.
+        seconds: Of the whole training, shared equally by its runs.
+        tested: Whether the test fold is measured too.
 
     Returns:
-        The setting, and a sentence for each knob whose best value lies at an edge of its grid.
+        Rows by seed, label and metric: the main task's validation loss, the best epoch (from 1), whether the run
+        failed, and the measures of the test fold.
     """
-    column = tuned["auxiliary weight"]
-    candidates = tuned[column.isna() if auxiliary_weights is None else column.isin(auxiliary_weights)]
-    means = candidates.groupby(["auxiliary weight", "rate"], dropna=False)["validation loss"].agg(
-        lambda losses: losses.mean(skipna=False)
-    )
-    knobs = means.index.to_frame().to_numpy(np.float64)  # [settings, 2]
-    weight, rate = knobs[int(np.nanargmin(means))]
-    edges = []
-    for knob, value, grid in zip(("auxiliary weight", "rate"), (weight, rate), knobs.T, strict=True):
-        if grid.min() < grid.max() and value in (grid.min(), grid.max()):
-            edges.append(f"{method}: the best {knob}, {value:g}, lies at an edge of its grid: widen it.")
-    return Setting(method, float(rate), None if auxiliary_weights is None else float(weight)), edges
+    failed = history.failed.cpu().numpy()
+    measures = {"validation loss": history.validation.amin(0).cpu().numpy()}
+    if tested:
+        logits, source = test_logits(setup), setup.test.source.cpu().numpy()
+        measures |= fold_measures(setup.test.targets[:, 0].cpu().numpy()[source], logits)
+    measures = {name: np.where(failed, np.nan, values) for name, values in measures.items()}
+    measures |= {"best epoch": history.best_epoch.cpu().numpy() + 1.0, "failed": failed.astype(float)}
+    runs = pd.DataFrame({"seed": setup.seeds, **labels, "seconds": seconds / len(setup.seeds), **measures})
+    return runs.melt(["seed", *labels, "seconds"], list(measures), var_name="metric", value_name="value")
 
 
-def cost_per_step(settings: Sequence[Setting], train: Fold, training: Training) -> pd.DataFrame:
-    """Count the work of one training step of each method on one batch: measured, the same on every machine.
+def test_logits(setup: Setup) -> np.ndarray:
+    """The main task's log odds on the test fold, `[R, N]`."""
+    logits: np.ndarray = predict(setup.model, setup.test)[0].cpu().numpy()
+    return logits
+
+
+def train_grid(configuration: Configuration) -> pd.DataFrame:
+    """Train one method at every learning rate, auxiliary loss scale and split: one cell of the study.
+
+    Args:
+        configuration: As `Setup.of`, `make_weighting`, and `epochs`; `rates`, `scales` and `seeds` are lists.
 
     Returns:
-        One row per setting: how often the shared parameters' gradient is evaluated, and millions of floating-point
+        Tidy rows by seed, rate, scale and metric, with the seconds of a run.
+    """
+    return _grid(configuration, tested=True)
+
+
+def tune_grid(configuration: Configuration) -> pd.DataFrame:
+    """Train as `train_grid` does, without a look at the test fold: for choosing settings."""
+    return _grid(configuration, tested=False)
+
+
+def _grid(configuration: Configuration, *, tested: bool) -> pd.DataFrame:
+    begin = time.perf_counter()
+    runs = list(product(configuration["rates"], configuration["scales"], configuration["seeds"]))
+    setup = Setup.of(configuration, [seed for _, _, seed in runs])
+    rates, scales = [rate for rate, _, _ in runs], [scale for _, scale, _ in runs]
+    weighting = make_weighting(setup, setup.scaled_losses(scales), configuration)
+    history = train(setup, weighting, configuration, setup.per_run(rates))
+    seconds = time.perf_counter() - begin
+    return outcome(setup, history, {"rate": rates, "scale": scales}, seconds, tested=tested)
+
+
+def cost_per_step(configuration: Configuration, methods: Sequence[str]) -> pd.DataFrame:
+    """Count the work of one training step of one run: measured, the same on every machine.
+
+    Args:
+        configuration: As `Setup.of`.
+        methods: Names of methods at their defaults.
+
+    Returns:
+        One row per method: how often the shared parameters' gradient is evaluated, and millions of floating-point
         operations in matrix products.
     """
     rows = []
-    for setting in settings:
-        model = _stack([0], train.inputs.shape[-1], training)
-        method = weighting(model, [setting])
-        data = RunData(torch.from_numpy(train.inputs[:1]), torch.from_numpy(train.targets[:1]), torch.zeros(1).long())
-        x, y = data.batch(torch.arange(training.batch_size)[None])
-        batch: Batch = (x.to(training.device), y.to(training.device))
+    for method in methods:
+        setup = Setup.of(configuration, configuration["seeds"][:1])
+        weighting = make_weighting(setup, setup.losses_fn, {**configuration, "method": method})
+        batch = setup.train.batch(torch.arange(setup.batch_size, device=setup.train.source.device)[None])
         evaluations: list[int] = []
-        next(model.parameters()).register_hook(lambda _, seen=evaluations: seen.append(1))  # type: ignore[no-untyped-call]
+        setup.shared[0].register_hook(lambda _, seen=evaluations: seen.append(1))  # type: ignore[no-untyped-call]
         with FlopCounterMode(display=False) as counter:
-            method.backward(batch)
-        rows.append({"method": setting.method, "gradients": len(evaluations), "Mflop": counter.get_total_flops() / 1e6})
+            weighting.backward(batch)
+        rows.append({"method": method, "gradients": len(evaluations), "Mflop": counter.get_total_flops() / 1e6})
     return pd.DataFrame(rows)

@@ -1,0 +1,121 @@
+"""The folds of a configuration, prepared once: every method reads the same arrays."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from mtlcore.data import TABULAR_TASKS, Fold, TabularTask, fold_arrays, hide_main_labels, load_support2, splits
+from mtlcore.data.time_splits import time_splits
+
+PROTOCOLS = ("repeated", "time")
+# Of a configuration, what decides its folds beside the seeds; those that it lacks are None.
+DECIDES = ("dataset", "protocol", "periods", "main_labels", "train_rows", "horizon_days", "auxiliaries")
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Folds of S splits, one per seed in their order.
+
+    Attributes:
+        task: Where they come from.
+        train: Training fold, at most `train_rows` rows of it.
+        validation: Rows with a main label only: the main task's loss there chooses epochs and knobs.
+        test: Test fold.
+    """
+
+    task: TabularTask
+    train: Fold
+    validation: Fold
+    test: Fold
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kind of every task, the main task first."""
+        return list(self.task.kinds.values())
+
+
+def folds_of(configuration: Mapping[str, Any], seeds: Sequence[int]) -> Folds:
+    """Prepare the folds that a configuration asks for; the last few are kept in memory.
+
+    Args:
+        configuration: `dataset`, a name of `TABULAR_TASKS`, and where they are wanted:
+
+            - `protocol`: "repeated" (default; stratified, or by whole groups where the data have groups) or "time",
+              with `periods`, the first period of the validation and of the test window;
+            - `main_labels`: how many main labels a training fold keeps, see `hide_main_labels`;
+            - `train_rows`: how many rows of the training fold are used, drawn by the split's seed;
+            - `horizon_days` and `auxiliaries` of the mortality data.
+        seeds: One per split.
+    """
+    values = (configuration.get(name) for name in DECIDES)
+    return _folds(tuple(tuple(v) if isinstance(v, list | tuple) else v for v in values), tuple(seeds))
+
+
+@lru_cache(maxsize=4)
+def _folds(decides: tuple[Any, ...], seeds: tuple[int, ...]) -> Folds:
+    chosen = dict(zip(DECIDES, decides, strict=True))
+    task = _task(chosen)
+    protocol = chosen["protocol"] or "repeated"
+    if protocol not in PROTOCOLS:
+        raise ValueError(
+            f"Parameter `protocol` should be one of {', '.join(PROTOCOLS)}. Found {protocol!r}. Pass one of them."
+        )
+    if protocol == "time":
+        validation_from, test_from = chosen["periods"]
+        drawn = time_splits(task, seeds, validation_from=validation_from, test_from=test_from)
+    else:
+        drawn = splits(task, seeds)
+    train, validation, test = fold_arrays(task, drawn)
+    if chosen["main_labels"] is not None:
+        train, validation = hide_main_labels(task, train, validation, chosen["main_labels"], seeds)
+        validation = _labelled(validation)
+    if chosen["train_rows"] is not None:
+        train = _subsample(train, chosen["train_rows"], seeds)
+    return Folds(task, train, validation, test)
+
+
+def _task(chosen: Mapping[str, Any]) -> TabularTask:
+    options = {name: chosen[name] for name in ("horizon_days", "auxiliaries") if chosen[name] is not None}
+    if options:
+        if chosen["dataset"] != "mortality":
+            raise ValueError(
+                f"Parameters {' and '.join(options)} should come with dataset 'mortality'. "
+                f"Found {chosen['dataset']!r}. Leave them out."
+            )
+        return load_support2(**options)
+    return TABULAR_TASKS[chosen["dataset"]]()
+
+
+def _take(fold: Fold, rows: Sequence[np.ndarray]) -> Fold:
+    """Return the rows `[S][n]` of each split."""
+    return replace(
+        fold,
+        inputs=np.stack([x[r] for x, r in zip(fold.inputs, rows, strict=True)]),
+        targets=np.stack([y[:, r] for y, r in zip(fold.targets, rows, strict=True)]),
+    )
+
+
+def _labelled(fold: Fold) -> Fold:
+    """Return the rows that have a main label, equally many in every split."""
+    return _take(fold, [np.flatnonzero(~np.isnan(main)) for main in fold.targets[:, 0]])
+
+
+def _subsample(fold: Fold, count: int, seeds: Sequence[int]) -> Fold:
+    rows = fold.inputs.shape[1]
+    if not 1 <= count <= rows:
+        raise ValueError(
+            f"Parameter `train_rows` should be between 1 and the rows of a training fold, {rows}. "
+            f"Found `train_rows = {count}`. Pass None for all of them."
+        )
+    return _take(fold, [np.sort(np.random.default_rng([seed, 7]).permutation(rows)[:count]) for seed in seeds])
+
+
+def withhold(fold: Fold, share: float, seeds: Sequence[int]) -> tuple[Fold, Fold]:
+    """Part a training fold into rows that are trained on and rows that are kept from training, by the split's seed."""
+    rows = fold.inputs.shape[1]
+    kept = round(rows * share)
+    orders = [np.random.default_rng([seed, 8]).permutation(rows) for seed in seeds]
+    return _take(fold, [np.sort(o[kept:]) for o in orders]), _take(fold, [np.sort(o[:kept]) for o in orders])
