@@ -5,6 +5,8 @@
 
 from collections.abc import Callable
 
+from mtlcore.data.fannie_mae import load_fannie_mae
+from mtlcore.data.freddie_mac import load_freddie_mac
 from mtlcore.data.lending_club import load_lending_club
 from mtlcore.data.mortgages import load_mortgages
 from mtlcore.data.preprocessing import fold_arrays
@@ -28,6 +30,8 @@ __all__ = [
     "TabularTask",
     "fold_arrays",
     "hide_main_labels",
+    "load_fannie_mae",
+    "load_freddie_mac",
     "load_lending_club",
     "load_mortgages",
     "load_support2",
