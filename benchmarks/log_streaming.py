@@ -1,0 +1,150 @@
+"""Rows per second and peak memory of a log that is streamed, and what dense task gradients of embeddings cost.
+
+A log in the layout of the TikTok challenge is generated, read once, and trained on once with AdaTask-Adam; the peak of
+the whole process is shown after each. Then one training step at several table sizes: AdaTask keeps its task gradients
+dense, so a step touches every row of every table, where torch's SparseAdam touches the rows of the batch.
+
+    python -m benchmarks.log_streaming [--rows 5000000]
+"""
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mtlcore.adatask import AdaTaskAdam
+from mtlcore.data.interaction_log import Log
+from mtlcore.data.log_stream import Field, LogStream
+from mtlcore.data.tiktok import LAYOUT
+from mtlcore.models import binary_losses
+from mtlcore.recommender_models import EmbeddedBottom
+from mtlcore.task_gradients import task_backward
+
+BATCH = 4096
+WIDTH, HIDDEN = 8, (64, 32)
+LARGEST = {"uid": 80_000, "item_id": 4_000_000, "author_id": 850_000, "music_id": 90_000, "device": 75_000}
+CHUNK = 50_000  # rows that are generated at once
+
+
+def generate(path: Path, rows: int) -> None:
+    """Writes a log of random lines, popular ids first."""
+    rng = np.random.default_rng(0)
+    with path.open("w") as file:
+        for begin in range(0, rows, CHUNK):
+            n = min(CHUNK, rows - begin)
+            columns = {name: rng.integers(-1, 400, n) for name in LAYOUT.columns}
+            columns |= {name: (largest * rng.random(n) ** 3).astype(np.int64) for name, largest in LARGEST.items()}
+            columns |= {name: rng.integers(0, 2, n) for name in LAYOUT.labels}
+            columns |= {"channel": rng.integers(0, 5, n), "time": rng.integers(53_000_000_000, 53_100_000_000, n)}
+            pd.DataFrame(columns)[list(LAYOUT.columns)].to_csv(file, sep="\t", header=False, index=False)
+
+
+def peak_mib() -> float:
+    """Returns the largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def fields(rows: int) -> list[Field]:
+    """Returns four fields with tables of so many rows together."""
+    return [Field(name, rows // 4) for name in ("uid", "item_id", "author_id", "music_id")]
+
+
+def build(rows: int) -> EmbeddedBottom:
+    """Returns a network with tables of so many rows together."""
+    sizes = {field.column: field.size for field in fields(rows)}
+    return EmbeddedBottom(sizes, WIDTH, HIDDEN, len(LAYOUT.labels), generator=torch.Generator().manual_seed(0))
+
+
+def adatask(model: EmbeddedBottom) -> Callable[[tuple[Tensor, Tensor]], None]:
+    """Returns a training step of AdaTask-Adam."""
+    optimizer, shared = AdaTaskAdam(model.parameters(), num_tasks=len(LAYOUT.labels)), model.shared_parameters()
+
+    def step(batch: tuple[Tensor, Tensor]) -> None:
+        optimizer.zero_grad()
+        task_backward(binary_losses(model, batch), shared)
+        optimizer.step()
+
+    return step
+
+
+def joint(model: EmbeddedBottom, sparse: bool) -> Callable[[tuple[Tensor, Tensor]], None]:
+    """Returns a training step of Adam on the sum of the losses, with sparse gradients of the tables or dense ones."""
+    tables, rest = list(model.embeddings.parameters()), list(model.bottom.parameters())
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(rest if sparse else [*tables, *rest], fused=True)]
+    if sparse:
+        optimizers.append(torch.optim.SparseAdam(tables))
+        for table in model.embeddings.tables.values():
+            table.sparse = True  # type: ignore[assignment]  # an option of nn.Embedding
+
+    def step(batch: tuple[Tensor, Tensor]) -> None:
+        model.zero_grad()
+        torch.stack(binary_losses(model, batch)).sum().backward()  # type: ignore[no-untyped-call]
+        for optimizer in optimizers:
+            optimizer.step()
+
+    return step
+
+
+def milliseconds(step: Callable[[tuple[Tensor, Tensor]], None], batches: list[tuple[Tensor, Tensor]]) -> float:
+    """Returns the median time of a step."""
+    times = []
+    for batch in batches:
+        begin = time.perf_counter()
+        step(batch)
+        times.append((time.perf_counter() - begin) * 1e3)
+    return float(np.median(times[2:]))
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=500_000, help="lines of the generated log; default 500000")
+    rows = parser.parse_args().rows
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log.txt"
+        child = multiprocessing.get_context("spawn").Process(target=generate, args=(path, rows))
+        child.start()
+        child.join()
+        log = Log(path, LAYOUT)
+        print(f"{rows} rows, {path.stat().st_size / 1e6:.0f} MB, batches of {BATCH}, one thread")
+        print(f"{'before':<38} peak {peak_mib():>6.0f} MiB")
+
+        stream = LogStream(log, fields(1 << 16), batch_size=BATCH)
+        begin = time.perf_counter()
+        for _ in stream.batches(torch.Generator().manual_seed(0)):
+            pass
+        print(f"{'read':<38} peak {peak_mib():>6.0f} MiB {rows / (time.perf_counter() - begin):>10.0f} rows/s")
+
+        step = adatask(build(1 << 16))
+        begin = time.perf_counter()
+        for batch in stream.batches(torch.Generator().manual_seed(0)):
+            step(batch)
+        seconds = time.perf_counter() - begin
+        print(f"{'read and trained, 65536 embeddings':<38} peak {peak_mib():>6.0f} MiB {rows / seconds:>10.0f} rows/s")
+
+        print(f"\nOne step, {WIDTH} numbers per embedding, 2 tasks, ms; state of the optimizer on the tables, MiB")
+        print("embeddings   joint, sparse   joint, dense   AdaTask, dense   state joint   state AdaTask")
+        for size in (1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20):
+            small = LogStream(log, fields(size), batch_size=BATCH, buffer_rows=16 * BATCH).batches(
+                torch.Generator().manual_seed(0)
+            )
+            batches = [next(small) for _ in range(12)]
+            steps = (joint(build(size), sparse=True), joint(build(size), sparse=False), adatask(build(size)))
+            first, second, third = (milliseconds(step, batches) for step in steps)
+            state = 2 * size * WIDTH * 4 / 2**20  # two moments, float32
+            per_task = len(LAYOUT.labels) * state
+            print(f"{size:>10} {first:>15.1f} {second:>14.1f} {third:>16.1f} {state:>13.1f} {per_task:>15.1f}")
+
+
+if __name__ == "__main__":
+    main()
