@@ -24,7 +24,8 @@ moments, dominance and parameters are the same on all ranks. Neither paper speak
   trial passes repeat its own mask.
 - **Order**: average, then ``unscale_task_grad_``, ``clip_task_grad_norm_``, ``combine``, ``optimizer.step()``.
   Micro-batches: accumulate, and average once.
-- A rank that raises leaves the others waiting: ``torchrun`` ends them, otherwise the process group's timeout does.
+- Every rank makes the same calls equally often; ``torch.utils.data.DistributedSampler`` deals the examples so. A rank
+  that raises leaves the others waiting: ``torchrun`` ends them, otherwise the process group's timeout does.
 
 With ``torchrun --nproc-per-node=8 -m mtlcore.experiments.distributed_demo`` both methods train on 8 GPUs.
 """

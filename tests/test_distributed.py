@@ -51,7 +51,7 @@ HYDALEARN: dict[str, dict[str, Any]] = {
     "gain batch": {"gain": "exact", "negative": "keep"},
     "gain batch, first order": {"gain": "first_order", "negative": "keep"},
 }
-CASES = [*ADATASK, "joint", "uneven adam", "runs", *HYDALEARN, "uneven exact"]
+CASES = [*ADATASK, "joint", "uneven adam", "scarce adam", "runs", *HYDALEARN, "uneven exact"]
 
 
 class Toy(nn.Module):
@@ -67,20 +67,25 @@ class Toy(nn.Module):
 
 
 def losses_fn(model: Any, batch: Batch) -> list[Tensor]:
-    """Mean squared errors; ``used`` marks examples that reach ``extra`` and ``late``; ``share`` is 1 in one process."""
+    """Mean squared errors over labels that are there; examples ``used`` reach ``extra`` and ``late``."""
     x, y, used, share = batch
     h = model.trunk(x)
     outputs = [head(h).squeeze(-1) for head in model.heads]
     if used.any():
         outputs[1] = outputs[1] + used * (x @ model.extra) * model.late
-    return [(output - target).square().mean() * share for output, target in zip(outputs, y, strict=True)]
+    losses = []
+    for output, target, factor in zip(outputs, y, share, strict=True):
+        known = ~target.isnan()
+        errors = torch.where(known, output - target.nan_to_num(), 0)
+        losses.append(errors.square().sum() / known.sum().clamp(min=1) * factor)
+    return losses
 
 
 def joined_batch(step: int) -> Batch:
     generator = torch.Generator().manual_seed(step)
     x = torch.randn(EXAMPLES, FEATURES, generator=generator)
     y = torch.stack([x.sum(1), 30 * x[:, 0]]) + torch.randn(TASKS, EXAMPLES, generator=generator)
-    return x, y, (torch.arange(EXAMPLES) < EXAMPLES // 2).to(x.dtype), torch.ones(())
+    return x, y, (torch.arange(EXAMPLES) < EXAMPLES // 2).to(x.dtype), torch.ones(TASKS)
 
 
 def part_of(batch: Batch, ranks: Ranks | None, sizes: tuple[int, int] = (6, 6)) -> Batch:
@@ -89,7 +94,7 @@ def part_of(batch: Batch, ranks: Ranks | None, sizes: tuple[int, int] = (6, 6)) 
         return batch
     x, y, used, _ = batch
     rows = slice(0, sizes[0]) if ranks.rank == 0 else slice(sizes[0], None)
-    return x[rows], y[:, rows], used[rows], ranks.loss_share(len(x[rows]))
+    return x[rows], y[:, rows], used[rows], ranks.loss_share((~y[:, rows].isnan()).sum(1))
 
 
 def train(case: str, distributed: bool) -> Result:
@@ -100,7 +105,7 @@ def train(case: str, distributed: bool) -> Result:
     model = Toy()
     ranks = Ranks(model, model.shared, TASKS) if distributed else None
     sizes = (4, 8) if case.startswith("uneven") else (6, 6)
-    kind = case.removeprefix("uneven ")
+    kind = case.removeprefix("uneven ").removeprefix("scarce ")
     options = dict(HYDALEARN.get(kind, {}))
     factory = ADATASK.get(kind)
     optimizer = factory(model.parameters(), num_tasks=TASKS, lr=0.02) if factory else None
@@ -118,7 +123,10 @@ def train(case: str, distributed: bool) -> Result:
     for step in range(STEPS):
         optimizer.zero_grad()
         zero_task_grad(model.shared)
-        batch = part_of(joined_batch(step), ranks, sizes)
+        joined = joined_batch(step)
+        if case.startswith("scarce"):
+            joined[1][1, 3:] = torch.nan  # rank 1 has no label of task 1
+        batch = part_of(joined, ranks, sizes)
         if kind in HYDALEARN:
             other = part_of(joined_batch(100 + step), ranks, sizes) if kind.startswith("gain batch") else None
             found.append(torch.stack(hydalearn.backward(batch, other)))
@@ -379,6 +387,7 @@ def test_a_share_of_no_examples_is_zero() -> None:
     model = Toy()
     ranks = Ranks(model, model.shared, TASKS)
     assert ranks.loss_share([3, 0]).tolist() == [1, 0]
+    assert float(ranks.loss_share(7)) == 1
 
 
 @pytest.mark.usefixtures("alone")
