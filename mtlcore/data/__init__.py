@@ -8,6 +8,7 @@ from collections.abc import Callable
 from mtlcore.data.fannie_mae import load_fannie_mae
 from mtlcore.data.freddie_mac import load_freddie_mac
 from mtlcore.data.lending_club import load_lending_club
+from mtlcore.data.mimic import load_mimic
 from mtlcore.data.mortgages import load_mortgages
 from mtlcore.data.preprocessing import fold_arrays
 from mtlcore.data.scarce import hide_main_labels
@@ -33,6 +34,7 @@ __all__ = [
     "load_fannie_mae",
     "load_freddie_mac",
     "load_lending_club",
+    "load_mimic",
     "load_mortgages",
     "load_support2",
     "splits",
