@@ -98,6 +98,16 @@ def test_never_off_is_a_static_weight_and_off_from_the_start_is_the_single_task(
     assert np.abs(np.subtract(values(off, "test loss", off_epoch=1), values(static, "test loss"))).max() > 1e-5
 
 
+def test_the_last_epoch_is_no_better_than_the_best() -> None:
+    names = ("validation loss", "last validation loss", "best epoch")
+    for rate, stops in ((0.1, True), (0.0003, False)):
+        off = switch_off({**BASE, "rates": [rate], "off_epochs": [1, 3]})
+        best, last, when = (np.array(values(off, name)) for name in names)
+        assert (when < 3).any() == stops
+        assert np.array_equal(last > best, when < 3)
+        assert (last >= best).all()
+
+
 def test_after_the_jump_a_switched_off_task_cannot_matter() -> None:
     configuration = {**BASE, "design": "drift", "off_epochs": [1]}
     jumped, control = (switch_off({**configuration, "jump_epoch": epoch}) for epoch in (1, 3))
@@ -179,8 +189,21 @@ def tuning(losses: dict[tuple[float, float], list[float]]) -> pd.DataFrame:
 def test_choosing_takes_the_least_mean_and_names_edges() -> None:
     grid = {(1.0, 0.1): [3.0, 3.0], (1.0, 0.2): [1.0, 2.0], (1.0, 0.3): [2.0, 2.0]}
     assert choose(tuning(grid), "m") == Choice(0.2, 1.0, ())
-    grid[(3.0, 0.2)] = [1.0, 1.5]
+    grid[(3.0, 0.2)] = [0.9, 1.9 + 1e-6]
     assert choose(tuning(grid), "m").edges == ("m: the best scale, 3, lies at an edge of its grid: widen it.",)
+
+
+def test_an_edge_on_a_plateau_says_so() -> None:
+    grid = {(1.0, 0.1): [1.0, 2.2], (3.0, 0.1): [1.1, 2.0], (10.0, 0.1): [1.0, 2.05]}
+    (edge,) = choose(tuning(grid), "m").edges
+    # 3 minus 10 is +0.1 and -0.05: mean 0.025, spread 0.106, half-width 12.706 * 0.106 / sqrt(2) = 0.953
+    assert edge == (
+        "m: the best scale, 10, lies at an edge of its grid, but 2 tuning seeds do not tell it from 3: "
+        "there the loss is higher by 0.025 [-0.928, 0.978]."
+    )
+
+
+def test_choosing_leaves_failed_settings_out() -> None:
     failed = {(1.0, 0.1): [1.0, float("nan")], (1.0, 0.2): [4.0, 4.0]}
     assert choose(tuning(failed), "m").rate == 0.2
     with pytest.raises(ValueError, match="Found none"):
@@ -195,7 +218,8 @@ def test_log_differences_are_paired_and_failed_pairs_counted() -> None:
             for seed, value in enumerate(losses)
         ]
     )
-    interval, failed = log_difference(runs, "method", "a", "b", 0.95)
+    late = pd.DataFrame([{"seed": 4, "method": "a", "metric": "test loss", "value": 9.0}])  # b never ran on seed 4
+    interval, failed = log_difference(pd.concat([runs, late]), "method", "a", "b", 0.95)
     assert (interval.count, failed) == (3, 1)
     assert interval.mean == pytest.approx(2 / 3 * np.log(1.1), abs=1e-12)
 

@@ -15,8 +15,8 @@ from mtlcore.experiments.weights.study import train_grid
 from mtlcore.results import Results
 from mtlcore.statistics import Interval, paired_interval
 
-# Methods without an auxiliary loss scale to tune, which is 1 for them.
-UNSCALED = ("single task", "equal weights")
+# Methods without an auxiliary loss scale to tune, which is 1 for them: these have none, or divide it out.
+UNSCALED = ("single task", "equal weights", "per-task RMS", "Nash-MTL")
 
 Cell = Callable[[Mapping[str, Any]], pd.DataFrame]
 
@@ -28,7 +28,7 @@ class Choice:
     Attributes:
         rate: Learning rate.
         scale: Factor of the auxiliary losses.
-        edges: A sentence for each knob whose best value lies at an edge of its grid.
+        edges: A sentence for each knob whose best value lies at an edge of its grid, and if the loss is flat there.
     """
 
     rate: float
@@ -53,19 +53,38 @@ class Comparison:
 
 def choose(tuned: pd.DataFrame, method: str) -> Choice:
     """Choose rate and scale by mean validation loss over the tuning seeds; a setting with a failed run is out."""
-    losses = tuned[tuned["metric"] == "validation loss"]
-    means = losses.groupby(["scale", "rate"])["value"].agg(lambda values: values.mean(skipna=False))
+    runs = tuned[tuned["metric"] == "validation loss"]
+    losses = runs.pivot(index=["scale", "rate"], columns="seed", values="value")
+    means = losses.mean(axis=1, skipna=False)
     if means.isna().all():
         raise ValueError(
             f"Tuning of {method} should leave a setting in which no run failed. Found none. Pass smaller rates."
         )
-    scale, rate = means.index.to_frame().to_numpy(np.float64)[int(np.nanargmin(means))]
+    best = means.idxmin()
+    scale, rate = means.index.to_frame().loc[best].to_numpy(np.float64)
     edges = []
     for name, value in (("rate", rate), ("scale", scale)):
-        grid = tuned[name].unique()
-        if len(grid) > 1 and value in (grid.min(), grid.max()):
-            edges.append(f"{method}: the best {name}, {value:g}, lies at an edge of its grid: widen it.")
+        grid = np.sort(runs[name].unique())
+        if len(grid) > 1 and value in (grid[0], grid[-1]):
+            beside = means.xs(grid[1] if value == grid[0] else grid[-2], level=name, drop_level=False)
+            edge = f"{method}: the best {name}, {value:g}, lies at an edge of its grid"
+            edges.append(edge + _beyond(losses, best, beside, name))
     return Choice(float(rate), float(scale), tuple(edges))
+
+
+def _beyond(losses: pd.DataFrame, best: Any, beside: pd.Series, name: str) -> str:
+    """Whether the tuning seeds tell the edge from the next value: on a plateau, a wider grid would find nothing."""
+    if beside.isna().all() or losses.shape[1] < 2:
+        return ": widen it."
+    next_best = beside.idxmin()
+    interval = paired_interval(losses.loc[next_best], losses.loc[best])
+    if interval.low > 0:
+        return ": widen it."
+    value = dict(zip(losses.index.names, next_best, strict=True))[name]
+    return (
+        f", but {interval.count} tuning seeds do not tell it from {value:g}: "
+        f"there the loss is higher by {interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]."
+    )
 
 
 def compare(
@@ -106,9 +125,9 @@ def compare(
 
 
 def log_difference(
-    runs: pd.DataFrame, column: str, first: object, second: object, confidence: float
+    runs: pd.DataFrame, column: str, first: object, second: object, confidence: float, metric: str = "test loss"
 ) -> tuple[Interval, int]:
-    """Interval of the paired difference of log test losses, first minus second.
+    """Interval of the paired difference of log losses, first minus second.
 
     Args:
         runs: Tidy rows with seed, metric, value.
@@ -116,11 +135,14 @@ def log_difference(
         first: Its value for the first.
         second: Its value for the second.
         confidence: Level of the interval.
+        metric: Which loss.
 
     Returns:
         The interval over the seeds at which neither failed, and the number of seeds left out because one did.
     """
-    losses = runs[runs["metric"] == "test loss"].pivot(index="seed", columns=column, values="value")
+    rows = runs[(runs["metric"] == metric) & runs[column].isin([first, second])]
+    losses = rows.pivot(index="seed", columns=column, values="value")
+    losses = losses[rows.groupby("seed").size() == 2]  # a costly method may have run on fewer seeds
     kept = losses[[first, second]].dropna()
     logs = np.log(kept.to_numpy())
     return paired_interval(logs[:, 0], logs[:, 1], confidence=confidence), len(losses) - len(kept)
