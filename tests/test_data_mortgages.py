@@ -63,7 +63,7 @@ def test_dealing_whatever_the_future_keeps_the_default_rate_of_the_past(panel: T
     default = panel.targets["default"]
     past = default[panel.periods < 31].mean()
     rates = [default[s.train].mean() for s in time_splits(panel, range(40), **mortgages.WINDOWS)]
-    # Dealing by the last period would train on a rate of above twice the past's: those who left early.
+    # Dealing by the last period would train on those who left early, of whom more defaulted.
     early = ~np.isin(panel.groups, panel.groups[panel.periods >= 31])
     assert default[early].mean() > 1.5 * past
     assert abs(np.mean(rates) / past - 1) < 0.03
