@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from mtlcore.dominance import Dominance
-from mtlcore.experiments.layer_shares import EVERY, QUANTILES, histogram, share, summary
+from mtlcore.experiments.layer_shares import QUANTILES, histogram, share, summary
 from mtlcore.task_gradients import contributions
 
+EVERY = 20  # steps between two looks, whose mean is the average over time
 MOMENTS = 10  # equal parts of training whose ends are followed
 
 
