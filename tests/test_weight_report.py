@@ -76,19 +76,20 @@ def test_the_drop_counts_from_the_jump_on() -> None:
 
 def off_runs() -> pd.DataFrame:
     rows = [
-        {"off_epoch": off, "seed": seed, "metric": metric, "value": value * (1 + seed)}
+        {"off_epoch": off, "seed": seed, "metric": metric, "value": value**power * (1 + seed)}
         for off, value in {0: 0.5, 1: 2.0, 2: 1.0, 3: 0.9}.items()
         for seed in (0, 1, 2)
-        for metric in ("validation loss", "test loss")
+        for metric, power in {"validation loss": 1, "test loss": 1, "last validation loss": 2}.items()
     ]
     return pd.DataFrame(rows)
 
 
 def test_neither_never_nor_always_is_an_epoch_to_switch_off() -> None:
     assert best_off_epoch(off_runs(), always=3) == 2
-    curve = off_curve(off_runs(), always=3, confidence=0.95).set_index("off_epoch")
+    curve = off_curve(off_runs(), always=3, confidence=0.95).pivot(index="off_epoch", columns="kept", values="mean")
     assert list(curve.index) == [0, 1, 2]
-    assert curve["mean"][1] == pytest.approx(np.log(2.0 / 0.9), abs=1e-12)
+    assert curve["best epoch"][1] == pytest.approx(np.log(2.0 / 0.9), abs=1e-12)
+    assert curve["last epoch"][1] == pytest.approx(2 * np.log(2.0 / 0.9), abs=1e-12)
 
 
 def test_an_interval_over_seeds_is_the_t_interval_of_one_sample() -> None:
@@ -119,8 +120,10 @@ def test_figures_show_what_they_are_given() -> None:
         {"setting": ["control"] * 2 + ["jump"] * 2, "epoch": [0, 1] * 2, "mean": 0.3, "low": 0.2, "high": 0.4}
     )
     assert len(draw_jump(curve, 1).axes[0].lines) == 3
-    off = curve.rename(columns={"epoch": "off_epoch"})
-    assert draw_switch_off(off, 2, 1, 0.05).axes[0].get_title() == "stationary auxiliary"
+    off = pd.concat(curve.rename(columns={"epoch": "off_epoch"}).assign(kept=f"{k} epoch") for k in ("best", "last"))
+    panels = draw_switch_off(off, 2, 1, 0.05).axes
+    assert [ax.get_title() for ax in panels] == ["stationary auxiliary", "unrelated after the jump"]
+    assert [text.get_text() for text in panels[1].get_legend().get_texts()] == ["best epoch", "last epoch"]
     grid = pd.DataFrame({"method": "HydaLearn", "scale": 1.0, "rate": [0.1, 0.2], "validation loss": [1.0, 1.1]})
     assert draw_tuning(grid, ["HydaLearn"]).axes[0].get_title() == "HydaLearn"
     ablation = pd.DataFrame(

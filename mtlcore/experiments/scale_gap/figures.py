@@ -86,14 +86,17 @@ def draw_step_size(equal: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
         shade, rows = optimizer_colour(row["optimizer"]), equal[equal["optimizer"] == row["optimizer"]]
         left.fill_between(rows["position"], rows["low"], rows["high"], color=shade, alpha=0.15, lw=0)
         left.plot(rows["position"], rows["mean"], marker="o", ms=4, color=shade, label=row["optimizer"])
-        right.plot([number, number], [row["low"], row["high"]], color=shade)
-        right.plot(number, row["mean"], "o", color=shade)
+        whiskers = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
+        right.errorbar(number, row["mean"], whiskers, color=shade, marker="o", ms=4, capsize=4)
     for ax in (left, right):
         ax.axhline(0, color=DARK, lw=1, zorder=1)
     left.set(
         title="At equal learning rates", xlabel="learning rate / the one that suits joint training (powers of 2)",
         ylabel=f"log loss, AdaTask \N{MINUS SIGN} joint 1:1\n{LEFT} AdaTask better      worse {RIGHT}",
     )  # fmt: skip
+    # Beyond the means, a range over seeds leaves the panel: it would press the intervals on the right flat.
+    least, most = min(equal["mean"].min(), tuned["low"].min()), max(equal["mean"].max(), tuned["high"].max())
+    left.set_ylim(least - 0.3, most + 0.1)
     right.set(title="Each at its own", xlim=(-0.5, len(tuned) - 0.5))
     right.set_xticks(range(len(tuned)), tuned["optimizer"], fontsize=8)
     left.legend()

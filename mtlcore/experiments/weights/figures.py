@@ -139,19 +139,23 @@ def draw_switch_off(curve: pd.DataFrame, epochs: int, jump_epoch: int, smallest:
     """Draw what switching the auxiliary off at an epoch does to the test loss, jump and stationary control.
 
     Args:
-        curve: Columns setting, off_epoch, mean, low, high: log differences to always on.
+        curve: Columns setting, kept, off_epoch, mean, low, high: log differences to always on.
         epochs: Number of epochs, where "always on" stands.
         jump_epoch: Epoch at which the auxiliary becomes unrelated in the jump design.
         smallest: Log difference that counts.
     """
-    fig, axes = plt.subplots(1, 2, figsize=(8.0, 3.4), sharey=True, sharex=True)
+    fig, axes = plt.subplots(1, 2, figsize=(8.0, 3.9), sharey=True, sharex=True)
     colours = task_colours(["control", "jump"])
     for ax, (name, colour) in zip(axes, colours.items(), strict=True):
-        rows = curve[curve["setting"] == name]
-        low, mean, high = (np.exp(rows[key]) for key in ("low", "mean", "high"))
         ax.axhspan(np.exp(-smallest), np.exp(smallest), color="#EFEFEF", zorder=0)
         ax.axhline(1, color=INK, lw=1)
-        ax.errorbar(rows["off_epoch"], mean, [mean - low, high - mean], color=colour, marker="o", ms=5, capsize=3)
+        for kept, look in {"best epoch": {}, "last epoch": {"mfc": "white", "ls": "--", "alpha": 0.7}}.items():
+            rows = curve[(curve["setting"] == name) & (curve["kept"] == kept)]
+            low, mean, high = (np.exp(rows[key]) for key in ("low", "mean", "high"))
+            whiskers = [mean - low, high - mean]
+            ax.errorbar(
+                rows["off_epoch"], mean, whiskers, color=colour, marker="o", ms=5, capsize=3, label=kept, **look
+            )
         ax.plot(epochs, 1, "s", color=INK, ms=6)
         ax.annotate("always on", (epochs, 1), (0, 10), textcoords="offset points", ha="right", fontsize=9, color=INK)
         ax.set_yscale("log")
@@ -164,9 +168,13 @@ def draw_switch_off(curve: pd.DataFrame, epochs: int, jump_epoch: int, smallest:
     axes[1].axvline(jump_epoch, color=INK, lw=1, ls=":")
     axes[1].annotate("jump", (jump_epoch, 0.98), (4, 0), xycoords=axes[1].get_xaxis_transform(),
                      textcoords="offset points", va="top", fontsize=9, color=INK)  # fmt: skip
-    axes[0].set_ylabel("test loss relative to always on")
-    fig.suptitle("Auxiliary task switched off: paired difference, 95 % interval; shaded: too small to count",
-                 x=0.01, ha="left", fontsize=11)  # fmt: skip
+    axes[0].set_ylabel("loss relative to always on")
+    axes[1].legend(title="of each run is kept the", title_fontsize=9)
+    fig.suptitle(
+        "Auxiliary task switched off: paired difference, 95 % interval; shaded: too small to count\n"
+        "best epoch: test loss, as registered; last epoch: validation loss with its noise",
+        x=0.01, ha="left", fontsize=11,
+    )  # fmt: skip
     return fig
 
 

@@ -90,11 +90,16 @@ def best_off_epoch(tuned: pd.DataFrame, always: int) -> int:
 
 
 def off_curve(runs: pd.DataFrame, always: int, confidence: float) -> pd.DataFrame:
-    """Paired log differences of every switch-off epoch to always on: one row per epoch with mean, low, high."""
+    """Paired log differences of every switch-off epoch to always on, at the best and at the last epoch.
+
+    Returns:
+        One row per `kept` ("best epoch": test loss, "last epoch": validation loss) and epoch, with mean, low, high.
+    """
     rows = []
-    for off in sorted(set(runs["off_epoch"]) - {always}):
-        interval, failed = log_difference(runs, "off_epoch", off, always, confidence)
-        rows.append({"off_epoch": off, **vars(interval), "failed": failed})
+    for kept, metric in (("best epoch", "test loss"), ("last epoch", "last validation loss")):
+        for off in sorted(set(runs["off_epoch"]) - {always}):
+            interval, failed = log_difference(runs, "off_epoch", off, always, confidence, metric)
+            rows.append({"kept": kept, "off_epoch": off, **vars(interval), "failed": failed})
     return pd.DataFrame(rows)
 
 
