@@ -1,0 +1,1 @@
+"""The study of dense prediction (notebook 07)."""
