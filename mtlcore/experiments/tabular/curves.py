@@ -24,7 +24,7 @@ def trained(configuration: Configuration) -> tuple[Setup, History]:
 
 
 def weight_course(configuration: Configuration) -> pd.DataFrame:
-    """Follow the auxiliary tasks' share of the weights over training.
+    """Follow the auxiliary tasks' share of the weights over training, the scale of their losses counted in.
 
     Args:
         configuration: As for `study.train_grid`, with one rate and one scale.
@@ -36,7 +36,8 @@ def weight_course(configuration: Configuration) -> pd.DataFrame:
     """
     begin = time.perf_counter()
     setup, history = trained(configuration)
-    share = 1 - history.weights[:, 0] / history.weights.sum(1)  # [steps, R]
+    main, auxiliary = history.weights[:, 0], history.weights[:, 1:].sum(1) * configuration["scales"][0]
+    share = auxiliary / (main + auxiliary)  # [steps, R]
     by_epoch = share.reshape(configuration["epochs"], -1, share.shape[1])  # [E, steps, R]
     measures = {
         "share": by_epoch.mean(1),

@@ -11,6 +11,9 @@ from mtlcore.data import TABULAR_TASKS, Fold, TabularTask, fold_arrays, hide_mai
 from mtlcore.data.time_splits import time_splits
 
 PROTOCOLS = ("repeated", "time")
+# Shares of mortgages for validation and test by time: the windows after the boundary hold fewer rows and fewer defaults
+# than that before it, whose rows are more than are trained on here.
+TIME_SHARES = {"validation": 0.2, "test": 0.3}
 # Of a configuration, what decides its folds beside the seeds; those that it lacks are None.
 DECIDES = ("dataset", "protocol", "periods", "main_labels", "train_rows", "horizon_days", "auxiliaries")
 
@@ -24,12 +27,16 @@ class Folds:
         train: Training fold, at most `train_rows` rows of it.
         validation: Rows with a main label only: the main task's loss there chooses epochs and knobs.
         test: Test fold.
+        test_to_train: Rows of the test fold per row of the training fold as drawn, before any rows or labels are left
+            out: what `paired_interval` corrects for is how much of the data the splits share, so this errs on the
+            side of longer intervals where fewer rows are trained on.
     """
 
     task: TabularTask
     train: Fold
     validation: Fold
     test: Fold
+    test_to_train: float
 
     @property
     def kinds(self) -> list[str]:
@@ -54,6 +61,15 @@ def folds_of(configuration: Mapping[str, Any], seeds: Sequence[int]) -> Folds:
     return _folds(tuple(tuple(v) if isinstance(v, list | tuple) else v for v in values), tuple(seeds))
 
 
+def missing_data(configuration: Mapping[str, Any]) -> str | None:
+    """Say which file a configuration's data lack and where it is to be had, or None where they are there."""
+    try:
+        _task({name: configuration.get(name) for name in DECIDES})
+    except FileNotFoundError as error:
+        return str(error)
+    return None
+
+
 @lru_cache(maxsize=4)
 def _folds(decides: tuple[Any, ...], seeds: tuple[int, ...]) -> Folds:
     chosen = dict(zip(DECIDES, decides, strict=True))
@@ -65,16 +81,17 @@ def _folds(decides: tuple[Any, ...], seeds: tuple[int, ...]) -> Folds:
         )
     if protocol == "time":
         validation_from, test_from = chosen["periods"]
-        drawn = time_splits(task, seeds, validation_from=validation_from, test_from=test_from)
+        drawn = time_splits(task, seeds, validation_from=validation_from, test_from=test_from, **TIME_SHARES)
     else:
         drawn = splits(task, seeds)
     train, validation, test = fold_arrays(task, drawn)
+    ratio = test.inputs.shape[1] / train.inputs.shape[1]
     if chosen["main_labels"] is not None:
         train, validation = hide_main_labels(task, train, validation, chosen["main_labels"], seeds)
         validation = _labelled(validation)
     if chosen["train_rows"] is not None:
         train = _subsample(train, chosen["train_rows"], seeds)
-    return Folds(task, train, validation, test)
+    return Folds(task, train, validation, test, ratio)
 
 
 def _task(chosen: Mapping[str, Any]) -> TabularTask:
