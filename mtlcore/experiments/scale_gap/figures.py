@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from mtlcore.experiments.tabular.figures import LEFT, RIGHT
+from mtlcore.experiments.tabular.panels import LEFT, RIGHT
 from mtlcore.figures import METHOD_COLOURS
 
 DARK = "#3D3D3D"

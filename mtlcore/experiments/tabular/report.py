@@ -1,92 +1,134 @@
-"""Tables of a study: paired differences with intervals, HydaLearn's weight over training, sentences with numbers."""
+"""Tables of the tabular study: levels, paired differences with corrected intervals, verdicts, all in words too.
+
+All take tidy tables (`method`, `seed`, `metric`, `value`, ...) and give what one figure draws or one cell prints.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from mtlcore.statistics import paired_interval
-
-# Measure -> whether lower is better, and the decimals that a sentence prints.
-MEASURES = {"log loss": True, "AUC": False}
-DECIMALS = {"log loss": 4, "AUC": 3}
+from mtlcore.claims import Claim
+from mtlcore.experiments.weights.report import BOUNDS, rule_on
+from mtlcore.statistics import Interval, paired_interval
 
 
-def compare(table: pd.DataFrame, pairs: Sequence[tuple[str, str]], test_to_train: float) -> pd.DataFrame:
-    """Compute the paired differences between methods on the test folds.
+@dataclass(frozen=True)
+class Measure:
+    """How a metric of the test fold is read: its unit, the better side and the decimals that are printed."""
+
+    unit: str
+    lower_is_better: bool
+    decimals: int
+
+
+MEASURES = {
+    "test log loss": Measure("nats", True, 4),
+    "test AUC": Measure("", False, 3),
+    "test PR-AUC": Measure("", False, 3),
+    "test calibration error": Measure("probability", True, 3),
+}
+MAIN_MEASURES = ("test log loss", "test AUC")
+MINUS = "\N{MINUS SIGN}"
+
+
+def levels(runs: pd.DataFrame, metrics: Sequence[str] = tuple(MEASURES)) -> pd.DataFrame:
+    """Mean over splits of each metric, a row per method in the order of the runs, with the number of failed runs."""
+    kept = runs[runs["metric"].isin(metrics)]
+    means = kept.pivot_table(index="method", columns="metric", values="value", sort=False)
+    means["failed"] = kept["value"].isna().groupby(kept["method"]).sum() / kept["metric"].nunique()
+    return means[[*(metric for metric in metrics if metric in means), "failed"]]
+
+
+def paired_differences(
+    runs: pd.DataFrame,
+    method: str,
+    references: Sequence[str],
+    *,
+    test_to_train: float,
+    confidence: float = 0.95,
+    metrics: Sequence[str] = MAIN_MEASURES,
+    column: str = "method",
+) -> pd.DataFrame:
+    """Compute the paired differences `method` minus each reference on the test folds.
 
     Args:
-        table: One row per method and split, with the measures.
-        pairs: `(method, reference)`; the difference is method minus reference.
-        test_to_train: Rows of the test fold per row of the training fold, see `paired_interval`.
+        runs: Tidy rows with seed, metric, value and `column`.
+        method: The first-named level of `column`.
+        references: Its levels to compare with.
+        test_to_train: Rows of the test fold per row of the training fold, whether labelled or not, see
+            `paired_interval`: what correlates the splits are the rows they share.
+        confidence: Level of the intervals.
+        metrics: Names of `MEASURES`.
+        column: What tells runs apart: methods, origins of the weights, epochs of a switch.
 
     Returns:
-        One row per measure and pair: the mean difference, its 95 % interval (`low`, `high`), the plain t-interval
-        (`plain low`, `plain high`), which takes the splits for independent, and the verdict.
+        One row per metric and reference: the mean difference with its corrected interval (`low`, `high`) and the plain
+        one (`plain low`, `plain high`), which takes the splits for independent, `count` of the pairs, `failed` pairs
+        left out because a run of the two diverged, and the verdict.
     """
     rows = []
-    for (measure, lower_is_better), (method, reference) in product(MEASURES.items(), pairs):
-        values = table.pivot(index="seed", columns="method", values=measure)
-        interval = paired_interval(values[method], values[reference], test_to_train=test_to_train)
-        plain = paired_interval(values[method], values[reference])
+    for metric, reference in product(metrics, references):
+        values = runs[runs["metric"] == metric].pivot(index="seed", columns=column, values="value")
+        kept = values[[method, reference]].dropna()
+        interval = paired_interval(kept[method], kept[reference], confidence=confidence, test_to_train=test_to_train)
+        plain = paired_interval(kept[method], kept[reference], confidence=confidence)
         rows.append(
             {
-                "measure": measure,
+                "metric": metric,
                 "method": method,
                 "reference": reference,
-                "comparison": f"{method} \N{MINUS SIGN} {reference}",
-                "mean": interval.mean,
-                "low": interval.low,
-                "high": interval.high,
+                **vars(interval),
                 "plain low": plain.low,
                 "plain high": plain.high,
-                "splits": interval.count,
-                "verdict": interval.verdict(lower_is_better=lower_is_better),
+                "failed": len(values) - len(kept),
+                "verdict": interval.verdict(lower_is_better=MEASURES[metric].lower_is_better),
             }
         )
     return pd.DataFrame(rows)
 
 
-def sentence(row: pd.Series) -> str:
-    """Say one row of `compare` in words: the difference, its interval and what it supports.
+def intervals(differences: pd.DataFrame, metric: str) -> list[Interval]:
+    """The intervals of one metric of a table of differences, row by row."""
+    rows = differences[differences["metric"] == metric]
+    return [Interval(row["mean"], row["low"], row["high"], row["count"]) for row in rows.to_dict("records")]
+
+
+def number(value: float, decimals: int) -> str:
+    """A number as text with a minus sign, never minus zero."""
+    return f"{value:z.{decimals}f}".replace("-", MINUS)
+
+
+def in_words(row: pd.Series) -> str:
+    """Say one row of `paired_differences` in words: the difference, its interval and what it supports.
 
     Example:
-        >>> row = {"comparison": "A - B", "measure": "AUC", "mean": 0.01, "low": -0.02, "high": 0.04}
-        >>> sentence(pd.Series({**row, "verdict": "undecided", "splits": 10}))
-        'A - B, AUC: 0.010 [−0.020, 0.040], undecided at 10 splits'
+        >>> row = {"method": "A", "reference": "B", "metric": "test AUC", "mean": 0.01, "low": -0.02, "high": 0.04}
+        >>> in_words(pd.Series({**row, "verdict": "undecided", "count": 10, "failed": 0}))
+        'A − B, test AUC: 0.010 [−0.020, 0.040], undecided at 10 splits'
     """
-    decimals = DECIMALS[row["measure"]]
-    mean, low, high = (f"{row[key]:z.{decimals}f}".replace("-", "\N{MINUS SIGN}") for key in ("mean", "low", "high"))
-    return f"{row['comparison']}, {row['measure']}: {mean} [{low}, {high}], {row['verdict']} at {row['splits']} splits"
+    mean, low, high = (number(row[key], MEASURES[row["metric"]].decimals) for key in ("mean", "low", "high"))
+    lost = f", {row['failed']} left out" if row["failed"] else ""
+    pair = f"{row['method']} {MINUS} {row['reference']}"
+    return f"{pair}, {row['metric']}: {mean} [{low}, {high}], {row['verdict']} at {row['count']} splits{lost}"
 
 
-def weight_curve(auxiliary_weights: NDArray[np.float64], epochs: int) -> pd.DataFrame:
-    """Summarise HydaLearn's auxiliary weight by epoch.
+def verdict_row(claim: Claim, found: Sequence[Interval], decimals: int) -> dict[str, object]:
+    """One row of the verdict table; of several comparisons the two with the least and the greatest mean.
 
     Args:
-        auxiliary_weights: `[steps, R]`, one run per split.
-        epochs: Number of epochs, all of equally many steps.
-
-    Returns:
-        One row per epoch: mean over batches and splits, 95 % t-interval of the splits' means (`low`, `high`), the 10 %
-        and 90 % quantiles over batches, and the share of batches whose weight is zero.
+        claim: As registered.
+        found: The intervals at hand: those of a fast run may be fewer than were registered.
+        decimals: How exactly to print.
     """
-    by_epoch = auxiliary_weights.reshape(epochs, -1, auxiliary_weights.shape[1])  # [E, steps per epoch, R]
-    rows = []
-    for epoch, weights in enumerate(by_epoch, start=1):
-        interval = paired_interval(weights.mean(0), np.zeros(weights.shape[1]))
-        low, high = np.quantile(weights, [0.1, 0.9])
-        rows.append(
-            {
-                "epoch": epoch,
-                "mean": interval.mean,
-                "low": interval.low,
-                "high": interval.high,
-                "quantile 10": low,
-                "quantile 90": high,
-                "share zero": float((weights == 0).mean()),
-            }
-        )
-    return pd.DataFrame(rows)
+    ends = [min(found, key=lambda one: one.mean), max(found, key=lambda one: one.mean)][: len(found)]
+    texts = [f"{number(i.mean, decimals)} [{number(i.low, decimals)}, {number(i.high, decimals)}]" for i in ends]
+    return {
+        "claim": claim.id,
+        "counts from": f"{BOUNDS[claim.direction]}{claim.smallest:g}",
+        "found, 95 % interval": " to ".join(texts),
+        "splits": min(interval.count for interval in found),
+        "comparisons": f"{len(found)} of {claim.comparisons}",
+        "verdict": rule_on(claim, found),
+    }
