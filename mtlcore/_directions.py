@@ -55,7 +55,10 @@ def _sgd(group: Group, state: State, moments: State, grads: Tensor) -> Tensor:
     if momentum == 0:
         return grads
     earlier = moments.get("momentum_buffer")
-    moments["momentum_buffer"] = grads if earlier is None else earlier * momentum + grads * (1 - group["dampening"])
+    if earlier is None:  # a copy: the gradients' memory may be written again
+        moments["momentum_buffer"] = grads.clone()
+    else:
+        moments["momentum_buffer"] = earlier * momentum + grads * (1 - group["dampening"])
     return grads + moments["momentum_buffer"] * momentum if group["nesterov"] else moments["momentum_buffer"]
 
 

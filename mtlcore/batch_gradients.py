@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mtlcore._checks import check_shared, check_task_grad
-from mtlcore.task_gradients import add_grad, add_task_grad, weighted_sum
+from mtlcore._weighted_sums import weighted_sums
+from mtlcore.task_gradients import add_grad, add_task_grad, empty_task_grad
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Gradients:
         """
         for p in shared:
             check_task_grad(p, len(losses), losses[0].shape[0] if losses[0].ndim else None)
-        num_tasks, rows = len(losses), {p: p.new_empty((len(losses), *p.shape)) for p in shared}
+        num_tasks, rows = len(losses), {p: empty_task_grad(p, len(losses)) for p in shared}
         reached: dict[Tensor, list[bool]] = {p: [] for p in shared}
         head_rows: dict[Tensor, list[Tensor | None]] = {p: [] for p in heads}
         for t, loss in enumerate(losses):
@@ -63,15 +64,21 @@ class Gradients:
     def add_to_parameters(self, weights: Tensor, scales_heads: bool) -> None:
         """Adds task gradients, and their sum with weights [T] or [T, R], to the parameters; heads get the sum alone."""
         num_runs = weights.shape[1] if weights.ndim == 2 else None
-        for p, task_grad in self.shared.items():
-            if any(self.reached[p]):
-                add_task_grad(p, task_grad, self.reached[p], num_runs, weights)
+        shared = [p for p in self.shared if any(self.reached[p])]
+        sums = weighted_sums([self.shared[p] for p in shared], weights)
+        for p, total in zip(shared, sums, strict=True):
+            add_task_grad(p, self.shared[p], self.reached[p], num_runs, weights)
+            add_grad(p, total)
         head_weights = weights if scales_heads else torch.ones_like(weights)
+        groups: dict[tuple[int, ...], list[Tensor]] = {}  # heads by the tasks that reach them
         for p, rows in self.heads.items():
-            reached = [(row, weight) for row, weight in zip(rows, head_weights, strict=True) if row is not None]
-            if reached:
-                grads, factors = zip(*reached, strict=True)
-                add_grad(p, weighted_sum(torch.stack(grads), torch.stack(factors)))
+            groups.setdefault(tuple(t for t, row in enumerate(rows) if row is not None), []).append(p)
+        for tasks, heads in groups.items():
+            if tasks:
+                stacks = [torch.stack([row for row in self.heads[p] if row is not None]) for p in heads]
+                sums = weighted_sums(stacks, torch.stack([head_weights[t] for t in tasks]))
+                for p, total in zip(heads, sums, strict=True):
+                    add_grad(p, total)
 
 
 def split_parameters(model: nn.Module, shared: Iterable[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -57,9 +57,10 @@ class GainMeter:
             grads = gradients.row(t, self._moves_heads)
             moved = optimizer_trial(self._trial_step, grads, t, gradients.shared) if self._own_step else None  # type: ignore[arg-type]
             rates = learning_rates(self._trial_step)
-            for p in grads.keys() & main.keys():
-                step = p - moved[p] if moved is not None else grads[p] * rates[p]
-                gains[t] += (main[p] * step).reshape(num_runs, -1).sum(1)
+            for p, grad in grads.items():  # in their order: that of a set would round differently in every program run
+                if p in main:
+                    step, rate = (grad, rates[p]) if moved is None else (p - moved[p], 1.0)
+                    gains[t] += torch.linalg.vecdot(main[p].reshape(num_runs, -1), step.reshape(num_runs, -1)) * rate
         return gains.reshape(losses.shape)
 
     def _trial(self, gradients: Gradients, rows: int | slice) -> Moved:
@@ -71,7 +72,7 @@ class GainMeter:
             if self._own_step:
                 return optimizer_trial(self._trial_step, grads, rows, gradients.shared)  # type: ignore[arg-type]
         rates = learning_rates(self._trial_step)
-        return {p: (grad * -rates[p]).add_(p) for p, grad in grads.items()}  # one buffer, no second copy
+        return {p: _stepped(p, grad, rates[p]) for p, grad in grads.items()}
 
     def _main_gradient(
         self, parameters: dict[Tensor, Tensor], gain_batch: Any, random: RandomState
@@ -82,3 +83,8 @@ class GainMeter:
             loss = self._lookahead.loss(gain_batch, self._main_task, leaves)
             grads = torch.autograd.grad(loss.sum(), list(leaves.values()), allow_unused=True)
         return {p: grad for p, grad in zip(leaves, grads, strict=True) if grad is not None}
+
+
+def _stepped(p: Tensor, grads: Tensor, rate: float | Tensor) -> Tensor:
+    """Returns p - rate * grads, of the shape of ``grads``, in one pass over the memory."""
+    return torch.addcmul(p, grads, rate, value=-1) if isinstance(rate, Tensor) else torch.add(p, grads, alpha=-rate)

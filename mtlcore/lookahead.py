@@ -20,6 +20,9 @@ Moved = dict[Tensor, Tensor]  # parameter -> its trial value
 
 METHODS = ("auto", "vmap", "loop")
 
+# Below, what counts is the number of operations, which vmap lowers; above, the memory that it reads and writes.
+_LARGE = 2**18
+
 
 class RandomState:
     """The state of torch's generators that a model on ``device`` draws from: the CPU's and the device's own."""
@@ -68,10 +71,11 @@ class Lookahead:
     Args:
         model: Any module.
         losses_fn: ``losses_fn(model, batch)`` returns the T losses, each [] or, for R runs, [R].
-        method: "vmap" (all trials at once, fastest for dense models), "loop" (one at a time, faster for
-            convolutions), or "auto" (default; our design, by measurement): the loop for convolutions, while the model
-            draws random numbers (a batched operator need not draw what the plain one drew) and where an operator has
-            no batching rule; else vmap.
+        method: "vmap" (all trials at once, fastest for small dense models), "loop" (one at a time, faster for
+            convolutions and large models, and with one trial's parameters in memory instead of T), or "auto" (default;
+            our design, by measurement): the loop for convolutions, from 2**18 parameters on (all runs together), while
+            the model draws random numbers (a batched operator need not draw what the plain one drew) and where an
+            operator has no batching rule; else vmap.
     """
 
     def __init__(self, model: nn.Module, losses_fn: LossesFn, method: str = "auto") -> None:
@@ -79,7 +83,8 @@ class Lookahead:
         self._name_of = {p: f"model.{name}" for name, p in model.named_parameters()}
         self._tried = False  # "auto" finds out at its first trial whether all operators have batching rules
         convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in model.modules())
-        self.method = "loop" if method == "auto" and convolves else method
+        large = sum(p.numel() for p in model.parameters()) >= _LARGE
+        self.method = "loop" if method == "auto" and (convolves or large) else method
 
     def loss(self, batch: Any, task: int, moved: Moved) -> Tensor:
         """Returns the loss of ``task``, [] or [R], where ``moved`` [*shape] replaces the parameters that it names.

@@ -481,6 +481,45 @@ def test_the_look_ahead_is_chosen_by_the_model(kind: str, chosen: str) -> None:
         assert shapes == ([False, True] if chosen == "vmap" else [False, False, False])
 
 
+def test_large_models_take_the_loop() -> None:
+    """2**18 numbers, all runs together; one fewer, and all trials are one batch."""
+    batched = []
+
+    def losses(model: Point, batch: None) -> list[Tensor]:
+        batched.append(torch._C._functorch.is_batchedtensor(model.theta))
+        return [model.theta.sum(), model.theta.square().sum()]
+
+    for numbers, expected in ((2**18 - 1, [False, True]), (2**18, [False, False, False])):
+        batched.clear()
+        model = Point(torch.ones(numbers))
+        HydaLearn(model, losses, model.parameters()).backward(None)
+        assert batched == expected
+
+
+@pytest.mark.parametrize("gain", ["exact", "first_order"])
+@pytest.mark.parametrize("options", [{}, {"lookahead": "loop"}])
+def test_a_rate_that_is_a_tensor(gain: str, options: dict[str, str]) -> None:
+    model, same = make(), make()
+    optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.05, dtype=torch.float64))
+    step = hydalearn_of(model, trial_step=optimizer, gain=gain, **options).backward(batch_of(1))
+    expected = hydalearn_of(same, trial_step=0.05, gain=gain, **options).backward(batch_of(1))
+    torch.testing.assert_close(step.gains, expected.gains, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("gain", ["exact", "first_order"])
+def test_kept_memory_changes_no_step(gain: str) -> None:
+    one, two = make(), make()
+    for seed in range(3):
+        steps = []
+        for model, keep in ((one, False), (two, True)):
+            model.zero_grad()
+            zero_task_grad(model.trunk.parameters(), keep_memory=keep)
+            steps.append(hydalearn_of(model, gain=gain).backward(batch_of(seed)))
+        assert torch.equal(steps[0].weights, steps[1].weights)
+        for p, q in zip(one.parameters(), two.parameters(), strict=True):
+            assert torch.equal(p.grad, q.grad)  # type: ignore[arg-type]
+
+
 def test_losses_that_read_values_fall_back_to_the_loop() -> None:
     model = make()
 

@@ -270,6 +270,31 @@ def test_a_task_of_weight_zero_is_left_out_even_if_not_finite() -> None:
     assert p.grad.isnan().all()  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (4, 5), (2, 3, 4), (0,), (3, 0)])
+@pytest.mark.parametrize("zero", [[], [0], [0, 1, 2]])
+def test_the_weighted_sum_reads_no_task_of_weight_zero(shape: tuple[int, ...], zero: list[int]) -> None:
+    """Against the plain formula, for parameters of any shape; all weights may be zero."""
+    grads, weights = torch.randn(3, *shape, dtype=torch.float64), torch.tensor([0.5, -2.0, 3.0], dtype=torch.float64)
+    weights[zero] = 0.0
+    expected = (grads * weights.reshape(3, *[1] * len(shape))).sum(0)
+    grads[zero] = float("nan")
+    p = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
+    p.task_grad = grads  # type: ignore[attr-defined]
+    combine([p], weights)
+    torch.testing.assert_close(p.grad, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_weighted_sum_reads_no_run_of_weight_zero() -> None:
+    grads = torch.randn(2, 3, 4, 5, dtype=torch.float64)  # [T, R, 4, 5]
+    weights = torch.tensor([[1.0, 0.0, 0.0], [2.0, 3.0, 0.0]], dtype=torch.float64)  # [T, R]
+    expected = torch.stack([grads[0, 0] + 2 * grads[1, 0], 3 * grads[1, 1], torch.zeros(4, 5, dtype=torch.float64)])
+    grads[0, 1], grads[:, 2] = float("nan"), float("inf")
+    p = nn.Parameter(torch.zeros(3, 4, 5, dtype=torch.float64))
+    p.task_grad, p.task_runs = grads, 3  # type: ignore[attr-defined]
+    combine([p], weights)
+    torch.testing.assert_close(p.grad, expected, rtol=1e-12, atol=1e-12)
+
+
 # -- clipping, clearing, scaling -------------------------------------------------------------------------------------
 
 
@@ -289,6 +314,34 @@ def test_zero_task_grad_forgets_everything_but_grad() -> None:
     zero_task_grad([p])
     assert not [name for name in vars(p) if "task" in name]
     assert p.grad is not None
+
+
+def test_kept_memory_is_written_again_where_it_fits() -> None:
+    p = nn.Parameter(torch.ones(2))
+    task_backward([p.sum(), 3 * p.sum()], [p])
+    combine([p], [2.0, 1.0])
+    first = task_grad(p)
+    zero_task_grad([p], keep_memory=True)
+    assert [name for name in vars(p) if "task" in name] == ["task_grad_memory"]
+    task_backward([5 * p.sum(), 7 * p.sum()], [p])
+    assert task_grad(p).tolist() == [[5.0, 5.0], [7.0, 7.0]]
+    assert task_grad(p) is first
+    task_backward([p.sum(), p.sum()], [p])  # adds, for it was not cleared
+    assert first.tolist() == [[6.0, 6.0], [8.0, 8.0]]
+    zero_task_grad([p], keep_memory=True)
+    task_backward([p.sum(), p.sum(), p.sum()], [p])  # of other tasks: new memory
+    assert task_grad(p).shape == (3, 2)
+    zero_task_grad([p], keep_memory=True)
+    zero_task_grad([p])
+    assert not [name for name in vars(p) if "task" in name]
+
+
+def test_kept_memory_holds_no_row_of_the_step_before() -> None:
+    a, b = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    task_backward([(a + b).sum(), (a + b).sum()], [a, b])
+    zero_task_grad([a, b], keep_memory=True)
+    task_backward([a.sum(), (a + b).sum()], [a, b])
+    assert task_grad(b).tolist() == [[0.0, 0.0], [1.0, 1.0]]
 
 
 @pytest.mark.parametrize("bad_task", [None, 0, 1])

@@ -1,0 +1,44 @@
+"""The weighted sum of task gradients, in one pass over them."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+_Plan = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def weighted_sums(task_grads: Sequence[Tensor], weights: Tensor | None) -> list[Tensor]:
+    """Returns sum_t w_t g[t] [*shape] of each g [T, *shape]; a task of weight 0 is left out, even if it holds NaN.
+
+    As 0 * NaN is NaN, rows of weight 0 should not be read. To mask them would take one more pass over every gradient;
+    instead, torch's kernel for weighted sums of looked-up rows looks up, in their place, rows that the sum holds
+    anyway. So the gradients are read once, and nothing waits for the weights to be known on the host.
+    """
+    if weights is None:
+        return [g.sum(0) for g in task_grads]
+    plans: dict[tuple[int, torch.dtype, torch.device], _Plan] = {}
+    sums = []
+    for g in task_grads:
+        num_tasks, *shape = g.shape
+        lead = shape[: weights.ndim] if len(shape) > weights.ndim else shape[: weights.ndim - 1]
+        bags, size = math.prod(lead), math.prod(shape[len(lead) :])  # the parameter as a matrix [bags, size]
+        key = (bags, g.dtype, g.device)
+        if key not in plans:
+            plans[key] = _plan(weights.to(g.device, g.dtype), bags)
+        rows, offsets, factors, nothing = plans[key]
+        total = embedding_bag(rows, g.reshape(num_tasks * bags, size), offsets, mode="sum", per_sample_weights=factors)
+        sums.append(total.masked_fill_(nothing, 0).reshape(shape))
+    return sums
+
+
+def _plan(weights: Tensor, bags: int) -> _Plan:
+    """Returns which rows of a table [T * bags, size] each bag adds up, with which factors, and which bags are empty."""
+    num_tasks = len(weights)
+    per_bag = weights.reshape(num_tasks, -1, 1).expand(-1, -1, bags // weights[0].numel()).reshape(num_tasks, bags)
+    out = per_bag == 0  # [T, bags]
+    place = torch.arange(num_tasks * bags, device=weights.device).reshape(num_tasks, bags)
+    tasks = torch.where(out, per_bag.abs().argmax(0) * bags + place[0], place)
+    return tasks.t().reshape(-1), place[0] * num_tasks, per_bag.t().reshape(-1), out.all(0)[:, None]
