@@ -9,11 +9,12 @@ import torch
 
 from mtlcore.experiments.method_comparison import Choice, choose, compare, differences, intervals, log_difference
 from mtlcore.experiments.weightings import GainElsewhere, ScheduledWeights, Switched, select_tasks, squared_losses
-from mtlcore.experiments.weights.ablation import VARIANTS, ablate
+from mtlcore.experiments.weights.ablation import VARIANTS, ablate, trainer
 from mtlcore.experiments.weights.batch_probe import probe, probe_batches
 from mtlcore.experiments.weights.controls import jump, swap, switch_off
 from mtlcore.experiments.weights.report import probed_batches, share_measures
 from mtlcore.experiments.weights.study import DESIGNS, Setup, make_weighting, train_grid
+from mtlcore.experiments.weights.variants import train_variant
 from mtlcore.hydalearn import HydaLearn
 from mtlcore.results import Results
 from mtlcore.runs import StaticWeights
@@ -193,6 +194,35 @@ def test_choosing_takes_the_least_mean_and_names_edges() -> None:
     assert choose(tuning(grid), "m").edges == ("m: the best scale, 3, lies at an edge of its grid: widen it.",)
 
 
+def test_smoothing_by_nothing_is_hydalearn() -> None:
+    own, smoothed = train_grid(BASE), [train_variant({**BASE, "smoothing": decay}) for decay in (0.0, 0.9)]
+    assert values(smoothed[0], "test loss") == pytest.approx(values(own, "test loss"), abs=1e-10)
+    assert np.abs(np.subtract(values(smoothed[1], "test loss"), values(own, "test loss"))).min() > 1e-4
+    one = {**BASE, "num_batches": 1, "epochs": 1, "dose": "i.i.d."}  # the average of one step is that step
+    assert values(train_variant({**one, "smoothing": 0.9}), "test loss") == pytest.approx(
+        values(train_grid(one), "test loss"), abs=1e-10
+    )
+
+
+def test_heads_that_start_equal_start_as_the_main_task_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[torch.Tensor, ...]] = []
+
+    def look(setup: Setup, *_: Any) -> Any:
+        seen.append(
+            tuple(p.detach().clone() for n, p in setup.model.named_parameters() if "heads" in n and "weight" in n)
+        )
+        raise InterruptedError
+
+    monkeypatch.setattr("mtlcore.experiments.weights.variants.train", look)
+    for equal in (True, False):
+        with pytest.raises(InterruptedError):
+            train_variant({**BASE, "equal_heads": equal})
+    (main, auxiliary), (as_drawn, other) = seen
+    assert torch.equal(main, as_drawn)
+    assert torch.equal(main, auxiliary)
+    assert not torch.equal(main, other)
+
+
 def test_an_edge_on_a_plateau_says_so() -> None:
     grid = {(1.0, 0.1): [1.0, 2.2], (3.0, 0.1): [1.1, 2.0], (10.0, 0.1): [1.0, 2.05]}
     (edge,) = choose(tuning(grid), "m").edges
@@ -268,7 +298,7 @@ def test_every_option_departs_from_the_defaults() -> None:
     for option, changes in VARIANTS.items():
         known = {k: 0.01 if v == "rate" else v for k, v in changes.items() if k != "factor"}
         if known:
-            assert values(train_grid({**BASE, **known}), "test loss") != plain, option
+            assert values(trainer(known)({**BASE, **known}), "test loss") != plain, option
 
 
 def test_an_option_whose_runs_all_fail_is_shown_as_failed() -> None:

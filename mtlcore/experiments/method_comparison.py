@@ -60,31 +60,28 @@ def choose(tuned: pd.DataFrame, method: str) -> Choice:
         raise ValueError(
             f"Tuning of {method} should leave a setting in which no run failed. Found none. Pass smaller rates."
         )
-    best = means.idxmin()
-    scale, rate = means.index.to_frame().loc[best].to_numpy(np.float64)
+    settings = means.index.to_frame(index=False)  # one row per setting, as in `losses`
+    best = int(np.nanargmin(means))
+    scale, rate = settings.to_numpy(np.float64)[best]
     edges = []
     for name, value in (("rate", rate), ("scale", scale)):
-        grid = np.sort(runs[name].unique())
+        grid = np.sort(settings[name].unique())
         if len(grid) > 1 and value in (grid[0], grid[-1]):
-            beside = means.xs(grid[1] if value == grid[0] else grid[-2], level=name, drop_level=False)
-            edge = f"{method}: the best {name}, {value:g}, lies at an edge of its grid"
-            edges.append(edge + _beyond(losses, best, beside, name))
+            beside = grid[1] if value == grid[0] else grid[-2]
+            rivals = np.where(settings[name] == beside, means.fillna(np.inf), np.inf)
+            told = _told_apart(losses.to_numpy()[best], losses.to_numpy()[np.argmin(rivals)], float(beside))
+            edges.append(f"{method}: the best {name}, {value:g}, lies at an edge of its grid{told}")
     return Choice(float(rate), float(scale), tuple(edges))
 
 
-def _beyond(losses: pd.DataFrame, best: Any, beside: pd.Series, name: str) -> str:
+def _told_apart(best: np.ndarray, beside: np.ndarray, value: float) -> str:
     """Whether the tuning seeds tell the edge from the next value: on a plateau, a wider grid would find nothing."""
-    if beside.isna().all() or losses.shape[1] < 2:
-        return ": widen it."
-    next_best = beside.idxmin()
-    interval = paired_interval(losses.loc[next_best], losses.loc[best])
-    if interval.low > 0:
-        return ": widen it."
-    value = dict(zip(losses.index.names, next_best, strict=True))[name]
-    return (
-        f", but {interval.count} tuning seeds do not tell it from {value:g}: "
-        f"there the loss is higher by {interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]."
-    )
+    if len(best) > 1 and np.isfinite(beside).all():
+        gap = paired_interval(beside, best)
+        if gap.low <= 0:
+            found = f"{gap.mean:.3f} [{gap.low:.3f}, {gap.high:.3f}]"
+            return f", but {gap.count} tuning seeds do not tell it from {value:g}: there the loss is higher by {found}."
+    return ": widen it."
 
 
 def compare(

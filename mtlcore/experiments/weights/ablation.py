@@ -1,15 +1,17 @@
 """HydaLearn's options one at a time, against its defaults, on one problem and several kinds of mini-batches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from mtlcore.experiments.method_comparison import log_difference
 from mtlcore.experiments.weights.study import train_grid
+from mtlcore.experiments.weights.variants import train_variant
 from mtlcore.results import Results
 
-# Option -> what departs from the defaults; "rate" as a trial step stands for the run's own learning rate.
+# Option -> what departs from the defaults; "rate" as a trial step stands for the run's own learning rate, and weights
+# that are smoothed with a decay of 0.9 are averaged over some ten steps.
 VARIANTS: dict[str, dict[str, Any]] = {
     "gain on another batch": {"gain_data": "other"},
     "gain on held-out rows": {"gain_data": "held out"},
@@ -22,9 +24,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "weights sum to T": {"normalise": "tasks"},
     "main weight 1": {"normalise": "main"},
     "heads not scaled": {"scale_heads": False},
+    "heads start equal": {"equal_heads": True},
+    "weights smoothed": {"smoothing": 0.9},
     "auxiliary scale / 10": {"factor": 0.1},
     "auxiliary scale x 10": {"factor": 10.0},
 }
+
+
+def trainer(changes: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], pd.DataFrame]:
+    """The function that trains with these changes."""
+    return train_variant if changes.keys() & {"equal_heads", "smoothing"} else train_grid
 
 
 def ablate(
@@ -66,7 +75,7 @@ def ablate(
             grids: list[dict[str, Any]] = [{"rates": list(rates)}]
             if changes.get("trial_step") == "rate":
                 grids = [{"rates": [rate], "trial_step": rate} for rate in rates]
-            table = results.cells([{**configuration, **grid} for grid in grids], train_grid)
+            table = results.cells([{**configuration, **grid} for grid in grids], trainer(changes))
             losses = table[table["metric"] == "validation loss"].groupby("rate")["value"]
             means = losses.agg(lambda values: values.mean(skipna=False)).fillna(float("inf"))
             rate = float(str(means.idxmin()))
