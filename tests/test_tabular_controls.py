@@ -125,7 +125,8 @@ def test_explained_variance_is_on_batches_not_fitted_to() -> None:
 def test_share_measures_by_hand() -> None:
     rng = np.random.default_rng(1)
     frame = pd.DataFrame({"main labels": rng.random(50), "auxiliary labels": rng.random(50)})
-    frame = frame.assign(share=[0.0, 0.4] * 25, **{"large-sample share": [0.1, 0.5] * 25, "population share": 0.3})
+    frame = frame.assign(share=[0.0, 0.4] * 25)
+    frame["large-sample share"], frame["population share"] = [0.1, 0.5] * 25, 0.3
     batches = pd.concat([frame.assign(seed=seed, step=10, batch=range(50)) for seed in (1, 2)])
     measures = share_measures(batches)
     assert measures["mean"].tolist() == pytest.approx([0.2, 0.2])

@@ -68,7 +68,9 @@ def draw_switch_off(curves: Mapping[str, pd.DataFrame], epochs: int, smallest: f
         epochs: Number of epochs, where "always on" stands.
         smallest: The least difference that counts.
     """
-    fig, axes = plt.subplots(1, len(curves), figsize=(max(7.2, 1.2 + 3.6 * len(curves)), 3.4), squeeze=False, sharex=True)
+    fig, axes = plt.subplots(
+        1, len(curves), figsize=(max(7.2, 1.2 + 3.6 * len(curves)), 3.4), squeeze=False, sharex=True
+    )
     colour = METHOD_COLOURS["static grid"]
     for ax, (name, rows) in zip(axes[0], curves.items(), strict=True):
         ax.axhspan(-smallest, smallest, color=SHADE, zorder=0)
