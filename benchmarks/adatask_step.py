@@ -1,13 +1,13 @@
-"""Time of one AdaTask-Adam step, against torch's fused Adam and against a loop over tasks written by hand.
+"""Time of one AdaTask step, against torch's own optimizer and against a loop over tasks written by hand.
 
-Everything is measured in one run, on the same tensors, in turn; the ratios are what to compare. AdaTask-Adam has T
-accumulators to move, so T times the fused Adam of one gradient is what it could cost. The loop by hand is what one
-writes from the paper's algorithm: for every parameter and task, eager operations on that task's moments.
+Everything is measured in one run, on the same tensors, in turn; the ratios are what to compare. AdaTask has T
+accumulators to move, so T times torch's step on one gradient, by its fastest kernel, is what it could cost. The loop by
+hand is what one writes from the paper's algorithm: for every parameter and task, eager operations on that task's
+moments.
 
-    python -m benchmarks.adatask_step [--device cuda]
+    python -m benchmarks.adatask_step [--device cuda] [--commit]
 """
 
-import argparse
 from collections.abc import Callable
 from statistics import median
 
@@ -15,23 +15,29 @@ import torch
 from torch import Tensor
 from torch.utils.benchmark import Timer
 
-from mtlcore.adatask import AdaTaskAdam
+from benchmarks._table import Row, arguments, machine, save
+from mtlcore import AdaTaskAdagrad, AdaTaskAdam, AdaTaskRMSprop
 
 SHAPES = [(1600, 1024), (1024, 1600), (1600, 1000), (1600,), (1000,)]  # 4.9 million numbers, in a few layers
 TASKS = (1, 2, 4, 8)
 LR, BETA1, BETA2, EPS = 1e-3, 0.9, 0.999, 1e-8
+BAR, BY_HAND_BAR = 1.25, 3.0
 
 
-def parameters(device: str) -> list[torch.nn.Parameter]:
-    """Returns new parameters with an ordinary gradient each."""
+def parameters(device: str, num_tasks: int | None = None) -> list[torch.nn.Parameter]:
+    """Returns new parameters with an ordinary gradient each, or with one per task."""
     result = [torch.nn.Parameter(torch.randn(shape, device=device)) for shape in SHAPES]
     for p in result:
-        p.grad = torch.randn_like(p)
+        if num_tasks is None:
+            p.grad = torch.randn_like(p)
+        else:
+            p.task_grad = torch.randn(num_tasks, *p.shape, device=device)  # type: ignore[attr-defined]
     return result
 
 
-def by_hand(params: list[torch.nn.Parameter], task_grads: list[Tensor], num_tasks: int) -> Callable[[], None]:
+def by_hand(params: list[torch.nn.Parameter], num_tasks: int) -> Callable[[], None]:
     """Returns a step of AdaTask-Adam as a plain loop over parameters and tasks."""
+    task_grads: list[Tensor] = [p.task_grad for p in params]  # type: ignore[attr-defined]
     first = [torch.zeros_like(g) for g in task_grads]
     second = [torch.zeros_like(g) for g in task_grads]
     count = 0
@@ -51,7 +57,7 @@ def by_hand(params: list[torch.nn.Parameter], task_grads: list[Tensor], num_task
     return step
 
 
-def milliseconds(steps: list[Callable[[], object]], rounds: int = 7, repeats: int = 5) -> list[float]:
+def milliseconds(steps: list[Callable[[], object]], rounds: int = 7, repeats: int = 3) -> list[float]:
     """Returns the median time of each step; the steps take turns, so that a busy moment meets all of them."""
     timers = [Timer("step()", globals={"step": step}, num_threads=torch.get_num_threads()) for step in steps]
     for step in steps:
@@ -60,27 +66,37 @@ def milliseconds(steps: list[Callable[[], object]], rounds: int = 7, repeats: in
     return [median(column) for column in zip(*times, strict=True)]
 
 
-def main() -> None:
-    """Measures and prints one row per number of tasks."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="a device of torch; default cpu")
-    device = parser.parse_args().device
-
-    numbers = sum(torch.Size(shape).numel() for shape in SHAPES)
-    print(f"One step, {numbers / 1e6:.1f} million parameters, float32, {device}, {torch.get_num_threads()} threads")
-    print(" T   fused Adam   AdaTask-Adam    by hand   AdaTask / (T fused)   by hand / AdaTask")
+def measure(device: str) -> list[Row]:
+    """Measures every optimizer at every number of tasks."""
+    pairs = (
+        ("Adam", lambda p: torch.optim.Adam(p, lr=LR, fused=True), AdaTaskAdam),
+        ("Adagrad", lambda p: torch.optim.Adagrad(p, lr=LR, fused=device == "cpu"), AdaTaskAdagrad),
+        ("RMSprop", lambda p: torch.optim.RMSprop(p, lr=LR), AdaTaskRMSprop),  # torch has no fused kernel of it
+    )
+    rows = []
     for num_tasks in TASKS:
-        adam = torch.optim.Adam(parameters(device), lr=LR, fused=True)
-        params, loop_params = parameters(device), parameters(device)
-        for p in params:
-            p.task_grad = torch.randn(num_tasks, *p.shape, device=device)  # type: ignore[attr-defined]
-        adatask = AdaTaskAdam(params, num_tasks=num_tasks, lr=LR)
-        loop = by_hand(loop_params, [p.task_grad for p in params], num_tasks)  # type: ignore[attr-defined]
-        fused_ms, adatask_ms, loop_ms = milliseconds([adam.step, adatask.step, loop])
-        print(
-            f"{num_tasks:>2} {fused_ms:>9.2f} ms {adatask_ms:>11.2f} ms {loop_ms:>7.1f} ms "
-            f"{adatask_ms / (num_tasks * fused_ms):>21.2f} {loop_ms / adatask_ms:>19.1f}"
-        )
+        loop = by_hand(parameters(device, num_tasks), num_tasks)
+        steps: list[Callable[[], object]] = [loop]
+        for _, ordinary, adatask in pairs:
+            steps += [ordinary(parameters(device)).step]
+            steps += [adatask(parameters(device, num_tasks), num_tasks=num_tasks).step]
+        times = milliseconds(steps)
+        for (name, _, _), ordinary_ms, adatask_ms in zip(pairs, times[1::2], times[2::2], strict=True):
+            ratio = adatask_ms / (num_tasks * ordinary_ms)
+            rows.append(Row(f"AdaTask-{name}", num_tasks, "step", adatask_ms, "ms"))
+            rows.append(Row(f"AdaTask-{name}", num_tasks, f"step / (T steps of torch's {name})", ratio, bar=BAR))
+        speedup = times[0] / times[2]
+        rows.append(Row("AdaTask-Adam", num_tasks, "loop by hand / step", speedup, bar=BY_HAND_BAR, bound="at least"))
+    return rows
+
+
+def main() -> None:
+    """Measures, prints and writes the table."""
+    options = arguments(__doc__)
+    about = machine(options.device)
+    numbers = sum(torch.Size(shape).numel() for shape in SHAPES)
+    setting = f"{numbers / 1e6:.1f} million parameters, float32"
+    save("adatask_step", setting, measure(options.device), about, options.folder)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,19 @@
 
 With a trunk that dominates, a plain step is one forward and one backward pass, together 3 units of work. AdaTask needs
 T backward passes, 1 + 2T units; HydaLearn with first-order gains the same, with exact gains T look-aheads more, 1 + 3T.
-So (1 + 2T) / 3 and (1 + 3T) / 3 are the ratios to compare with. For many small runs the floor is what the matrix
-products of the same shapes take, with nothing around them.
+So (1 + 2T) / 3 and (1 + 3T) / 3 are the ratios to compare with. "Memory kept" is `zero_task_grad(keep_memory=True)`.
+For many small runs the floor is what the matrix products of the same shapes take, with nothing around them.
 
-    python -m benchmarks.training_step [--device cuda]
+    python -m benchmarks.training_step [--device cuda] [--commit]
 """
 
-import argparse
 import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks._table import Row, arguments, machine, save
 from benchmarks.adatask_step import milliseconds
 from mtlcore import AdaTaskAdam, HydaLearn, task_backward, zero_task_grad
 from mtlcore.models import SharedBottom
@@ -22,6 +22,10 @@ from mtlcore.stacked import StackedModel
 
 Batch = tuple[Tensor, Tensor]  # inputs [B, F] or [R, B, F]; targets [T, B] or [T, R, B]
 Step = Callable[[], object]
+
+WIDTHS = [1500, 1500, 1500]  # of the large trunk, 5.3 million parameters
+BAR = 1.25  # times the number of passes
+PLAIN_BAR, COPIES_BAR, PRODUCTS_BAR, BAR_RUNS = 0.6, 6.0, 4.0, 64
 
 
 def losses_fn(model: nn.Module, batch: Batch) -> list[Tensor]:
@@ -41,14 +45,16 @@ def plain_step(model: nn.Module, batch: Batch, optimizer: torch.optim.Optimizer)
     return step
 
 
-def hydalearn_step(model: nn.Module, shared: list[nn.Parameter], batch: Batch, gain: str = "exact") -> Step:
+def hydalearn_step(
+    model: nn.Module, shared: list[nn.Parameter], batch: Batch, gain: str = "exact", keep_memory: bool = False
+) -> Step:
     """Returns a HydaLearn step with SGD."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     hydalearn = HydaLearn(model, losses_fn, shared, gain=gain)
 
     def step() -> None:
         optimizer.zero_grad()
-        zero_task_grad(shared)
+        zero_task_grad(shared, keep_memory)
         hydalearn.backward(batch)
         optimizer.step()
 
@@ -111,33 +117,36 @@ def matrix_products(model: SharedBottom, batch_size: int, runs: int, num_tasks: 
     return step
 
 
-def large(device: str) -> None:
-    """Prints the ratios for one network of 5 million parameters."""
-    print("One network, trunk 512-1500-1500-1500, batch 256; ratio to a plain step, and to what it could be")
-    print(" T     plain   AdaTask (1+2T)/3   HydaLearn exact (1+3T)/3   first order (1+2T)/3")
+def large(device: str) -> list[Row]:
+    """Measures one network of 5 million parameters."""
+    rows = []
     for num_tasks in (2, 4):
-        model = SharedBottom(512, [1500, 1500, 1500], num_tasks).to(device)
+        model = SharedBottom(512, WIDTHS, num_tasks).to(device)
         shared = list(model.shared_parameters())
         batch = torch.randn(256, 512, device=device), torch.randn(num_tasks, 256, device=device)
         fused = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-        steps = [
-            plain_step(model, batch, fused),
-            adatask_step(model, shared, batch, num_tasks),
-            plain_step(model, batch, torch.optim.SGD(model.parameters(), lr=1e-3)),
-            hydalearn_step(model, shared, batch),
-            hydalearn_step(model, shared, batch, "first_order"),
-        ]
-        adam, adatask, sgd, exact, first = milliseconds(steps, repeats=1)
         two, three = (1 + 2 * num_tasks) / 3, (1 + 3 * num_tasks) / 3
-        print(
-            f"{num_tasks:>2} {sgd:>6.0f} ms {adatask / adam:>9.2f} {adatask / adam / two:>8.2f} "
-            f"{exact / sgd:>17.2f} {exact / sgd / three:>8.2f} {first / sgd:>13.2f} {first / sgd / two:>8.2f}"
-        )
+        methods = [
+            ("AdaTask-Adam", two, adatask_step(model, shared, batch, num_tasks)),
+            ("HydaLearn exact", three, hydalearn_step(model, shared, batch)),
+            ("HydaLearn exact, memory kept", three, hydalearn_step(model, shared, batch, keep_memory=True)),
+            ("HydaLearn first order", two, hydalearn_step(model, shared, batch, "first_order")),
+            ("HydaLearn first order, memory kept", two, hydalearn_step(model, shared, batch, "first_order", True)),
+        ]
+        descent = torch.optim.SGD(model.parameters(), lr=1e-3)
+        plain = [plain_step(model, batch, fused), plain_step(model, batch, descent)]
+        adam, sgd, *times = milliseconds([*plain, *(step for _, _, step in methods)], rounds=9, repeats=1)
+        rows += [Row("plain, Adam", num_tasks, "step", adam, "ms"), Row("plain, SGD", num_tasks, "step", sgd, "ms")]
+        for (name, passes, _), time in zip(methods, times, strict=True):
+            relative = time / (adam if name == "AdaTask-Adam" else sgd)
+            of = "(1+2T)/3" if passes == two else "(1+3T)/3"
+            rows.append(Row(name, num_tasks, "step / plain step", relative))
+            rows.append(Row(name, num_tasks, f"step / ({of} plain steps)", relative / passes, bar=BAR))
+    return rows
 
 
-def small(device: str) -> None:
-    """Prints the time of one small run among R, against a plain step and a deep-copy HydaLearn of one run."""
-    print("Many runs, MLP 20-64-64, batch 128, T = 2, SGD: milliseconds per run and step")
+def small(device: str) -> list[Row]:
+    """Measures one small run among R, against a plain step and a deep-copy HydaLearn of one run."""
     torch.manual_seed(0)
     model = SharedBottom(20, [64, 64], 2).to(device)
     batch = torch.randn(128, 20, device=device), torch.randn(2, 128, device=device)
@@ -146,9 +155,9 @@ def small(device: str) -> None:
         hydalearn_step(model, list(model.shared_parameters()), batch),
         deep_copy_step(copy.deepcopy(model), batch, 2),
     ]
-    plain, alone, copies = milliseconds(single)
-    print(f"  plain step alone {plain:.2f}, HydaLearn alone {alone:.2f}, with deep copies {copies:.2f}")
-    print("   R   HydaLearn   / plain   deep copies /   / bare products")
+    times = plain, _, copies = milliseconds(single)
+    names = ("plain, SGD", "HydaLearn exact", "HydaLearn with deep copies")
+    rows = [Row(name, 2, "step of a small run", time, "ms") for name, time in zip(names, times, strict=True)]
     for runs in (1, 4, 16, 64, 256):
         stacked = StackedModel([model] * runs)
         shared = list(stacked.stack.shared_parameters())  # type: ignore[operator]
@@ -156,17 +165,23 @@ def small(device: str) -> None:
         bare_step = matrix_products(model, 128, runs, 2, device)
         total, bare = milliseconds([hydalearn_step(stacked, shared, many), bare_step])
         each = total / runs
-        print(f"{runs:>4} {each:>11.3f} {each / plain:>9.2f} {copies / each:>15.1f} {total / bare:>17.1f}")
+        rows.append(Row("HydaLearn exact", 2, "step per run", each, "ms", runs))
+        for measure, value, bar, bound in (
+            ("step per run / plain step alone", each / plain, PLAIN_BAR, "at most"),
+            ("deep-copy step / step per run", copies / each, COPIES_BAR, "at least"),
+            ("step / bare matrix products", total / bare, PRODUCTS_BAR, "at most"),
+        ):
+            held = bar if runs == BAR_RUNS else None
+            rows.append(Row("HydaLearn exact", 2, measure, value, runs=runs, bar=held, bound=bound))
+    return rows
 
 
 def main() -> None:
-    """Measures and prints both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="a device of torch; default cpu")
-    device = parser.parse_args().device
-    print(f"float32, {device}, {torch.get_num_threads()} threads")
-    large(device)
-    small(device)
+    """Measures, prints and writes both tables."""
+    options = arguments(__doc__)
+    about = machine(options.device)
+    setting = "Trunk 512-1500-1500-1500, batch 256; small runs: MLP 20-64-64, batch 128; float32"
+    save("training_step", setting, [*large(options.device), *small(options.device)], about, options.folder)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ class Gradients:
                     rows[p][t].copy_(grad.to_dense() if grad.is_sparse else grad)
             for p, grad in zip(heads, grads[len(shared) :], strict=True):
                 head_rows[p].append(grad.to_dense() if grad is not None and grad.is_sparse else grad)
+            del grads, grad  # or this task's would still be there in the next one's pass
         return cls(rows, reached, head_rows)
 
     def row(self, task: int, with_heads: bool) -> dict[Tensor, Tensor]:
