@@ -45,6 +45,10 @@ full: $(names:%=build/full/%.ipynb)  ##  1420 s  execute the full profile (time 
 	@if [ -e build/ran ]; then echo "Figures: figures/full/. Executed notebooks: build/full/. Now: make record"; rm build/ran; \
 	else echo "Nothing to do: figures/full/ is up to date with $(words $(names)) notebooks."; fi
 
+.PHONY: claims
+claims: environment  ##     2 s  compute the verdicts from figures/full/ and write them into README.md
+	@$(python) -m mtlcore.ledger
+
 .PHONY: lab
 lab: environment  ##     3 s  open the notebooks in JupyterLab
 	@$(python) -m jupyter lab notebooks
