@@ -1,15 +1,29 @@
 """The folds of a configuration, prepared once: every method reads the same arrays."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mtlcore.data import TABULAR_TASKS, Fold, TabularTask, fold_arrays, hide_main_labels, load_support2, splits
+from mtlcore.data import (
+    TABULAR_TASKS,
+    Fold,
+    TabularTask,
+    fold_arrays,
+    hide_main_labels,
+    load_mimic,
+    load_support2,
+    splits,
+)
+from mtlcore.data.mimic import REMAINING, SOURCE
 from mtlcore.data.time_splits import time_splits
 
+MIMIC_FOLDER = "mimic3-benchmarks"  # what the benchmark's scripts call it
+OPTIONS = {"mortality": {"horizon_days", "auxiliaries"}, "mimic": {"auxiliaries"}}  # what a loader takes
 PROTOCOLS = ("repeated", "time")
 # Shares of mortgages for validation and test by time: the windows after the boundary hold fewer rows and fewer defaults
 # than that before it, whose rows are more than are trained on here.
@@ -54,7 +68,8 @@ def folds_of(configuration: Mapping[str, Any], seeds: Sequence[int]) -> Folds:
               with `periods`, the first period of the validation and of the test window;
             - `main_labels`: how many main labels a training fold keeps, see `hide_main_labels`;
             - `train_rows`: how many rows of the training fold are used, drawn by the split's seed;
-            - `horizon_days` and `auxiliaries` of the mortality data.
+            - `horizon_days` and `auxiliaries` of the mortality data; dataset "mimic", which reads
+              `MTLCORE_DATA/mimic3-benchmarks`, takes `auxiliaries` alone.
         seeds: One per split.
     """
     values = (configuration.get(name) for name in DECIDES)
@@ -96,14 +111,26 @@ def _folds(decides: tuple[Any, ...], seeds: tuple[int, ...]) -> Folds:
 
 def _task(chosen: Mapping[str, Any]) -> TabularTask:
     options = {name: chosen[name] for name in ("horizon_days", "auxiliaries") if chosen[name] is not None}
-    if options:
-        if chosen["dataset"] != "mortality":
-            raise ValueError(
-                f"Parameters {' and '.join(options)} should come with dataset 'mortality'. "
-                f"Found {chosen['dataset']!r}. Leave them out."
-            )
+    dataset = chosen["dataset"]
+    if refused := sorted({*options} - OPTIONS.get(dataset, set())):
+        raise ValueError(
+            f"Parameters {' and '.join(refused)} should come with dataset 'mortality'. "
+            f"Found {dataset!r}. Leave them out."
+        )
+    if dataset == "mortality":
         return load_support2(**options)
-    return TABULAR_TASKS[chosen["dataset"]]()
+    return _mimic(**options) if dataset == "mimic" else TABULAR_TASKS[dataset]()
+
+
+def _mimic(auxiliaries: Sequence[str] = (REMAINING,)) -> TabularTask:
+    """Load the MIMIC-III benchmark where a user has it; its stays are split anew, by patient, like all other data."""
+    folder = os.environ.get("MTLCORE_DATA")
+    if not folder:
+        raise FileNotFoundError(
+            f"Folder `{MIMIC_FOLDER}` should lie in the folder named by the environment variable MTLCORE_DATA. "
+            f"Found the variable unset. Make it with {SOURCE} and set the variable."
+        )
+    return load_mimic(Path(folder) / MIMIC_FOLDER, auxiliaries)[0]
 
 
 def _take(fold: Fold, rows: Sequence[np.ndarray]) -> Fold:
