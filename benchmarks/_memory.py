@@ -50,7 +50,8 @@ def peak_bytes(make_step: Callable[[], Callable[[], object]], device: str) -> in
     On the CPU by a :class:`StorageCounter`, on other devices by the count of torch's own allocator.
     """
     if device == "cpu":
-        with StorageCounter() as counter:
+        counter = StorageCounter()
+        with counter:
             step = make_step()
             step()
             step()

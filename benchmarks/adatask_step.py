@@ -9,7 +9,6 @@ moments.
 """
 
 from collections.abc import Callable
-from statistics import median
 
 import torch
 from torch import Tensor
@@ -58,12 +57,12 @@ def by_hand(params: list[torch.nn.Parameter], num_tasks: int) -> Callable[[], No
 
 
 def milliseconds(steps: list[Callable[[], object]], rounds: int = 7, repeats: int = 3) -> list[float]:
-    """Returns the median time of each step; the steps take turns, so that a busy moment meets all of them."""
+    """Returns the least time of each step over rounds of taking turns: what else the machine does only adds to it."""
     timers = [Timer("step()", globals={"step": step}, num_threads=torch.get_num_threads()) for step in steps]
     for step in steps:
         step()
     times = [[timer.timeit(repeats).mean * 1e3 for timer in timers] for _ in range(rounds)]
-    return [median(column) for column in zip(*times, strict=True)]
+    return [min(column) for column in zip(*times, strict=True)]
 
 
 def measure(device: str) -> list[Row]:

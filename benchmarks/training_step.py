@@ -122,22 +122,24 @@ def large(device: str) -> list[Row]:
     rows = []
     for num_tasks in (2, 4):
         model = SharedBottom(512, WIDTHS, num_tasks).to(device)
-        shared = list(model.shared_parameters())
         batch = torch.randn(256, 512, device=device), torch.randn(num_tasks, 256, device=device)
-        fused = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+        models = [copy.deepcopy(model) for _ in range(6)]  # one each, for gradients stay on the parameters
         two, three = (1 + 2 * num_tasks) / 3, (1 + 3 * num_tasks) / 3
-        methods = [
-            ("AdaTask-Adam", two, adatask_step(model, shared, batch, num_tasks)),
-            ("HydaLearn exact", three, hydalearn_step(model, shared, batch)),
-            ("HydaLearn exact, memory kept", three, hydalearn_step(model, shared, batch, keep_memory=True)),
-            ("HydaLearn first order", two, hydalearn_step(model, shared, batch, "first_order")),
-            ("HydaLearn first order, memory kept", two, hydalearn_step(model, shared, batch, "first_order", True)),
+        steps = [
+            plain_step(model, batch, torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)),
+            plain_step(models[0], batch, torch.optim.SGD(models[0].parameters(), lr=1e-3)),
+            adatask_step(models[1], models[1].shared_parameters(), batch, num_tasks),
         ]
-        descent = torch.optim.SGD(model.parameters(), lr=1e-3)
-        plain = [plain_step(model, batch, fused), plain_step(model, batch, descent)]
-        adam, sgd, *times = milliseconds([*plain, *(step for _, _, step in methods)], rounds=9, repeats=1)
+        methods = [("AdaTask-Adam", two)]
+        for copied, gain, kept in zip(
+            models[2:], ("exact", "first_order") * 2, (False, False, True, True), strict=True
+        ):
+            steps.append(hydalearn_step(copied, copied.shared_parameters(), batch, gain, kept))
+            name = f"HydaLearn {gain.replace('_', ' ')}{', memory kept' * kept}"
+            methods.append((name, three if gain == "exact" else two))
+        adam, sgd, *times = milliseconds(steps, rounds=9, repeats=1)
         rows += [Row("plain, Adam", num_tasks, "step", adam, "ms"), Row("plain, SGD", num_tasks, "step", sgd, "ms")]
-        for (name, passes, _), time in zip(methods, times, strict=True):
+        for (name, passes), time in zip(methods, times, strict=True):
             relative = time / (adam if name == "AdaTask-Adam" else sgd)
             of = "(1+2T)/3" if passes == two else "(1+3T)/3"
             rows.append(Row(name, num_tasks, "step / plain step", relative))
