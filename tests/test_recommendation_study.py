@@ -117,6 +117,11 @@ def test_shares_agree_with_dominance_and_sum_to_one() -> None:
     assert sum(metric.startswith("task 1, updates, part") for _, metric in found) == 10 * 4  # three layers and all
 
 
+def test_a_training_too_short_to_be_followed_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"at least 20 for dominance over time. Found `steps = \d`"):
+        cell("joint", record=True, batch_size=500)
+
+
 def test_users_are_drawn_alike_and_unknown_data_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     data = load("movielens", 12)
     assert len(np.unique(data.users)) == 12

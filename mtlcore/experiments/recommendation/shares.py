@@ -9,8 +9,8 @@ from mtlcore.dominance import Dominance
 from mtlcore.experiments.layer_shares import QUANTILES, histogram, share, summary
 from mtlcore.task_gradients import contributions
 
-EVERY = 20  # steps between two looks, whose mean is the average over time
 MOMENTS = 10  # equal parts of training whose ends are followed
+LOOKS = 20  # in a training, at least, whose mean is the average over time
 
 
 class LayerShares:
@@ -23,11 +23,20 @@ class LayerShares:
         dominance: Of the optimizer, made before its first step.
         layers: Name -> parameters `[R, *shape]`; all together are number 0, the layers count from 1.
         steps: Length of the training.
+
+    Raises:
+        ValueError: The training is too short to be followed.
     """
 
     def __init__(self, dominance: Dominance, layers: Mapping[str, Sequence[Tensor]], steps: int) -> None:
         """Begin with empty averages."""
+        if steps < LOOKS:
+            raise ValueError(
+                f"Parameter `steps` should be at least {LOOKS} for dominance over time. Found `steps = {steps}`. "
+                "Pass smaller batches, more epochs or more data."
+            )
         self.dominance, self.steps = dominance, steps
+        self._every = steps // LOOKS
         everything = [p for layer in layers.values() for p in layer]
         self.layers = [everything, *layers.values()]
         self._square: dict[Tensor, Tensor] = {}
@@ -42,7 +51,7 @@ class LayerShares:
             square = contributions(p).square()  # [T, R, *shape]
             self._square[p] = self._square.get(p, torch.zeros_like(square)).lerp(square, 1 - self.dominance.decay)
         self._step += 1
-        if self._step % EVERY == 0:
+        if self._step % self._every == 0:
             self._looks.append(self._now())
         part, rest = divmod(self._step * MOMENTS, self.steps)
         if rest < MOMENTS and part:  # the first step at or after the end of this part
