@@ -136,11 +136,10 @@ def draw_designs(panels: Mapping[str, pd.DataFrame], metric: str, smallest: floa
     fig, axes = plt.subplots(1, len(panels), figsize=(max(7.8, 1.8 + 2.8 * len(panels)), heights), squeeze=False)
     for number, (ax, (name, rows)) in enumerate(zip(axes[0], panels.items(), strict=True)):
         forest_panel(ax, rows, metric, smallest)
-        names = [reference for reference in order if reference in set(rows["reference"])]
-        if names == order:
+        names = rows["reference"].drop_duplicates().to_list()
+        if names == order[: len(names)]:  # in line with the first panel, whose labels serve
             ax.set_ylim(len(order) - 0.5, -0.5)
-        if number and names == order:
-            ax.set_yticklabels([])
+            ax.tick_params(labelleft=not number)
         ax.set_title(name, fontsize=10)
     how = "95 % intervals: corrected for shared rows (line), plain (bar); open: holds 0; shaded: too small to count"
     fig.suptitle(f"{title}\n{how}", x=0.01, ha="left", fontsize=11)
