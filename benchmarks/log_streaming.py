@@ -4,7 +4,7 @@ A log in the layout of the TikTok challenge is generated, read once, and trained
 the whole process is shown after each. Then one training step at several table sizes: AdaTask keeps its task gradients
 dense, so a step touches every row of every table, where torch's SparseAdam touches the rows of the batch.
 
-    python -m benchmarks.log_streaming [--rows 5000000]
+    python -m benchmarks.log_streaming [--rows 5000000] [--commit]
 """
 
 import argparse
@@ -21,6 +21,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from benchmarks._table import LOCAL, Row, machine, save
+from mtlcore import paths
 from mtlcore.adatask import AdaTaskAdam
 from mtlcore.data.interaction_log import Log
 from mtlcore.data.log_stream import Field, LogStream
@@ -33,6 +35,8 @@ BATCH = 4096
 WIDTH, HIDDEN = 8, (64, 32)
 LARGEST = {"uid": 80_000, "item_id": 4_000_000, "author_id": 850_000, "music_id": 90_000, "device": 75_000}
 CHUNK = 50_000  # rows that are generated at once
+TABLE_ROWS = 1 << 16  # embeddings of the pass over the whole log
+READING_MIB = 64.0  # what reading may add, whatever the length of the log: a buffer of 131,072 rows is 9 MiB
 
 
 def generate(path: Path, rows: int) -> None:
@@ -105,45 +109,51 @@ def milliseconds(step: Callable[[tuple[Tensor, Tensor]], None], batches: list[tu
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures, prints and writes the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=500_000, help="lines of the generated log; default 500000")
-    rows = parser.parse_args().rows
+    parser.add_argument("--commit", dest="folder", action="store_const", const=paths.COMMITTED_FIGURES, default=LOCAL,
+                        help="write to figures/full/, the committed evidence, instead of build/bench/")  # fmt: skip
+    options = parser.parse_args()
     torch.set_num_threads(1)
+    where, count, tasks = machine("cpu"), options.rows, len(LAYOUT.labels)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.txt"
-        child = multiprocessing.get_context("spawn").Process(target=generate, args=(path, rows))
+        child = multiprocessing.get_context("spawn").Process(target=generate, args=(path, count))
         child.start()
         child.join()
         log = Log(path, LAYOUT)
-        print(f"{rows} rows, {path.stat().st_size / 1e6:.0f} MB, batches of {BATCH}, one thread")
-        print(f"{'before':<38} peak {peak_mib():>6.0f} MiB")
+        size = path.stat().st_size / 1e6
+        start = peak_mib()
+        stream = LogStream(log, fields(TABLE_ROWS), batch_size=BATCH)
+        rows = []
+        for name in ("reading", "reading and training"):
+            step = None if name == "reading" else adatask(build(TABLE_ROWS))
+            begin = time.perf_counter()
+            for batch in stream.batches(torch.Generator().manual_seed(0)):
+                if step is not None:
+                    step(batch)
+            seconds = time.perf_counter() - begin
+            rows.append(Row(name, tasks, "rows per second", count / seconds, "rows/s"))
+            bar = READING_MIB if step is None else None
+            rows.append(Row(name, tasks, "memory beyond the start's, peak", peak_mib() - start, "MiB", bar=bar))
 
-        stream = LogStream(log, fields(1 << 16), batch_size=BATCH)
-        begin = time.perf_counter()
-        for _ in stream.batches(torch.Generator().manual_seed(0)):
-            pass
-        print(f"{'read':<38} peak {peak_mib():>6.0f} MiB {rows / (time.perf_counter() - begin):>10.0f} rows/s")
-
-        step = adatask(build(1 << 16))
-        begin = time.perf_counter()
-        for batch in stream.batches(torch.Generator().manual_seed(0)):
-            step(batch)
-        seconds = time.perf_counter() - begin
-        print(f"{'read and trained, 65536 embeddings':<38} peak {peak_mib():>6.0f} MiB {rows / seconds:>10.0f} rows/s")
-
-        print(f"\nOne step, {WIDTH} numbers per embedding, 2 tasks, ms; state of the optimizer on the tables, MiB")
-        print("embeddings   joint, sparse   joint, dense   AdaTask, dense   state joint   state AdaTask")
-        for size in (1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20):
-            small = LogStream(log, fields(size), batch_size=BATCH, buffer_rows=16 * BATCH).batches(
-                torch.Generator().manual_seed(0)
-            )
-            batches = [next(small) for _ in range(12)]
-            steps = (joint(build(size), sparse=True), joint(build(size), sparse=False), adatask(build(size)))
-            first, second, third = (milliseconds(step, batches) for step in steps)
-            state = 2 * size * WIDTH * 4 / 2**20  # two moments, float32
-            per_task = len(LAYOUT.labels) * state
-            print(f"{size:>10} {first:>15.1f} {second:>14.1f} {third:>16.1f} {state:>13.1f} {per_task:>15.1f}")
+        for table_rows in (1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20):
+            small = LogStream(log, fields(table_rows), batch_size=BATCH, buffer_rows=16 * BATCH)
+            drawn = small.batches(torch.Generator().manual_seed(0))
+            batches = [next(drawn) for _ in range(12)]
+            methods = {
+                "joint Adam, sparse tables": joint(build(table_rows), sparse=True),
+                "joint Adam, dense tables": joint(build(table_rows), sparse=False),
+                "AdaTask-Adam, dense tables": adatask(build(table_rows)),
+            }
+            for name, train in methods.items():
+                rows.append(Row(name, tasks, f"step, {table_rows} embeddings", milliseconds(train, batches), "ms"))
+    setting = (
+        f"{count} rows, {size:.0f} MB; batches of {BATCH}, {WIDTH} numbers per embedding, {TABLE_ROWS} embeddings "
+        f"where nothing else is said, float32, one thread; the process held {start:.0f} MiB at the start"
+    )
+    save("log_streaming", setting, rows, where, options.folder)
 
 
 if __name__ == "__main__":
