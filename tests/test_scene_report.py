@@ -161,9 +161,9 @@ def test_predictions_figure_has_truth_and_every_method_twice() -> None:
     rng = np.random.default_rng(0)
     classes, numbers = rng.integers(-1, 7, (2, 4, 8)).astype(float), rng.random((2, 4, 8))
     columns = {"truth": (classes, numbers), "joint 1:1": (classes, numbers), "AdaTask": (classes, numbers)}
-    fig = draw_predictions(rng.random((2, 3, 4, 8)), columns, [f"class {i}" for i in range(7)], "depth")
+    fig = draw_predictions(rng.random((2, 3, 4, 8)), columns, [f"class {i}" for i in range(7)], "depth, m")
     titles = [ax.get_title(loc="center") for ax in fig.axes[:7]]
-    assert titles == ["image", "truth", "joint 1:1", "AdaTask", "truth", "joint 1:1", "AdaTask"]
+    assert titles == ["image", "classes:\ntruth", "joint 1:1", "AdaTask", "depth:\ntruth", "joint 1:1", "AdaTask"]
     plt.close(fig)
 
 

@@ -82,10 +82,10 @@ def draw_predictions(
             ax.grid(visible=False)
             for spine in ax.spines.values():
                 spine.set_visible(False)
-    for ax, title in zip(axes[0], ["image", *columns, *columns], strict=True):
+    tasks = ("classes", number.replace(",", " ").split()[0])
+    titles = ["image", *(f"{task}:\n{title}" if title == "truth" else title for task in tasks for title in columns)]
+    for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize=9, loc="center", color=colour(title))
-    for first, task in ((1, "classes"), (1 + len(columns), number.partition("(")[0])):
-        axes[0, first].annotate(task, (0, 1), (0, 20), "axes fraction", textcoords="offset points", fontsize=9)
     fig.legend(
         handles=[Patch(color=shade, label=name) for shade, name in zip(CLASS_COLOURS, classes, strict=True)],
         loc="outside lower left",
