@@ -55,7 +55,7 @@ lab: environment  ##     3 s  open the notebooks in JupyterLab
 
 .PHONY: bench
 bench: environment  ##   125 s  run every script of benchmarks/
-	@for script in $(wildcard benchmarks/[a-z]*.py); do echo "== $$script"; $(python) "$$script"; done
+	@for script in $(wildcard benchmarks/[a-z]*.py); do echo "== $$script"; $(python) "$$script" $(if $(COMMIT),--commit); done
 
 .PHONY: clean
 clean:  ##     0 s  delete what the other targets made, except .venv and figures/full/

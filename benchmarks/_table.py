@@ -74,7 +74,8 @@ def machine(device: str) -> str:
         parts.append(f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB memory")
     if where.type != "cpu":
         parts.append(str(torch.get_device_module(where).get_device_name(where)))
-    parts += [platform.platform(terse=True), f"Python {platform.python_version()}", f"torch {torch.__version__}"]
+    release = ".".join(platform.release().split(".")[:2])
+    parts += [f"{platform.system()} {release}", f"Python {platform.python_version()}", f"torch {torch.__version__}"]
     parts.append(f"{torch.get_num_threads()} threads")
     if hasattr(os, "getloadavg"):
         parts.append(f"load {os.getloadavg()[0]:.1f} before")

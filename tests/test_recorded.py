@@ -1,6 +1,7 @@
 """One small cell per notebook is computed again and has to give what was recorded."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def test_a_changed_step_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(runs, "step_per_run", step)
     found = " ".join(recorded.differences("03_credit_default"))
-    assert "log loss: 6 of 6 values differ" in found
+    assert re.search(r"test log loss: (\d+) of \1 values differ", found)
 
 
 def made(configuration: dict[str, Any]) -> pd.DataFrame:
