@@ -2,14 +2,13 @@
 
 `vmap` turns R convolutions into one with R groups. Everything is measured in one run, in turn; ratios are to compare.
 
-    python -m benchmarks.scene_models [--device cuda]
+    python -m benchmarks.scene_models [--device cuda] [--commit]
 """
-
-import argparse
 
 import torch
 from torch.utils.benchmark import Timer
 
+from benchmarks._table import Row, arguments, machine, save
 from mtlcore.scene_metrics import scene_losses
 from mtlcore.scene_models import LoopedModel, UNet
 from mtlcore.stacked import StackedModel
@@ -17,12 +16,12 @@ from mtlcore.stacked import StackedModel
 BATCH, SHAPES, RUNS = 8, ((16, 32), (32, 64)), (1, 6, 18)
 
 
-def step(model: StackedModel, size: tuple[int, int], device: str, dtype: torch.dtype) -> Timer:
+def step(model: StackedModel, size: tuple[int, int], device: str) -> Timer:
     """Returns the timer of one forward and backward pass on random scenes."""
-    x = torch.rand(model.num_runs, BATCH, 3, *size, device=device, dtype=dtype)
-    classes = torch.randint(0, 7, (model.num_runs, BATCH, *size), device=device).to(dtype)
+    x = torch.rand(model.num_runs, BATCH, 3, *size, device=device)
+    classes = torch.randint(0, 7, (model.num_runs, BATCH, *size), device=device).float()
     y = torch.stack([classes, x.mean(2)])
-    losses_fn = scene_losses(torch.ones(2, model.num_runs, device=device, dtype=dtype))
+    losses_fn = scene_losses(torch.ones(2, model.num_runs, device=device))
 
     def run() -> None:
         torch.autograd.backward([loss.sum() for loss in losses_fn(model, (x, y))])
@@ -30,25 +29,26 @@ def step(model: StackedModel, size: tuple[int, int], device: str, dtype: torch.d
     return Timer("run()", globals={"run": run}, num_threads=1)
 
 
-def main() -> None:
-    """Prints milliseconds per run."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--device", default="cpu")
-    device = parser.parse_args().device
-    print("size   dtype     runs   vmap ms/run   loop ms/run   vmap / loop")
+def measure(device: str) -> list[Row]:
+    """Measures both kinds of stack at every number of runs, in turn."""
+    rows = []
     for size in SHAPES:
-        for dtype in (torch.float32, torch.float64):
-            for runs in RUNS:
-                copies = [UNet([8, 8, 16, 16], 7, dtype=dtype) for _ in range(runs)]
-                times = [
-                    1e3
-                    / runs
-                    * step(kind(copies).to(device), size, device, dtype).blocked_autorange(min_run_time=0.5).median
-                    for kind in (StackedModel, LoopedModel)
-                ]
-                name = str(dtype).removeprefix("torch.")
-                ratio = times[0] / times[1]
-                print(f"{size[0]}x{size[1]}  {name}  {runs:4d}  {times[0]:12.1f}  {times[1]:12.1f}  {ratio:12.2f}")
+        for runs in RUNS:
+            copies = [UNet([8, 8, 16, 16], 7) for _ in range(runs)]
+            timers = [step(kind(copies).to(device), size, device) for kind in (StackedModel, LoopedModel)]
+            vmap, loop = (1e3 / runs * timer.blocked_autorange(min_run_time=0.5).median for timer in timers)
+            name = f"tiles of {size[0]}x{size[1]}"
+            rows.append(Row(f"vmap over runs, {name}", 2, "step per run", vmap, "ms", runs))
+            rows.append(Row(f"loop over runs, {name}", 2, "step per run", loop, "ms", runs))
+            rows.append(Row(f"vmap over runs, {name}", 2, "vmap / loop", vmap / loop, runs=runs))
+    return rows
+
+
+def main() -> None:
+    """Measures, prints and writes the table."""
+    options = arguments(__doc__)
+    about = machine(options.device)
+    save("scene_models", "U-Net, batch 8, float32", measure(options.device), about, options.folder)
 
 
 if __name__ == "__main__":
