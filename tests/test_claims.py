@@ -76,7 +76,7 @@ def test_the_register_is_sound_and_covers_the_synthetic_notebooks() -> None:
 
 
 def test_rows_of_one_claim_state_it_alike() -> None:
-    claims = load_claims().values()
+    claims = [claim for claim in load_claims().values() if claim.certainty != "D"]  # what is derived here is no paper's
     for name in ("source", "certainty"):
         stated = {(claim.id.split("-")[0], getattr(claim, name)) for claim in claims}
         assert len(stated) == len({claim for claim, _ in stated}), name
