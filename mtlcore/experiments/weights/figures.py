@@ -62,7 +62,8 @@ def draw_composition(bins: pd.DataFrame, explained: Mapping[tuple[str, int], flo
             ax.set_title(dose)
         if column == 0:
             ax.set_ylabel(f"step {step}\nauxiliary share")
-    axes[0, 0].set(xlim=(-0.06, 1.06), xticks=[0, 0.5, 1], ylim=(-0.03, min(1.0, 1.25 * bins["q90"].max())))
+    top = bins["q90"].max()  # the notes stand above
+    axes[0, 0].set(xlim=(-0.06, 1.06), xticks=[0, 0.5, 1], ylim=(-0.06 * top, 1.32 * top))
     fig.supxlabel("share of the smaller hidden cluster in the mini-batch", fontsize=10)
     fig.suptitle(
         "Auxiliary task's share of HydaLearn's weights, parameters fixed\n"
