@@ -110,10 +110,10 @@ def draw_evidence(table: pd.DataFrame, title: str) -> Figure:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}".replace("-", "\N{MINUS SIGN}")))
     low, high = float(scaled.min().min()), float(scaled.max().max())
     ax.set_xlim(min(1.2 * low, -0.5), max(1.2 * high, 1.5))
-    ax.set_xlabel("effect / smallest effect that counts (to the right: as claimed)")
+    ax.set_xlabel("effect / smallest that counts")
     fig.legend(loc="outside lower center", ncols=4)
-    how = "95 % interval of each comparison, not corrected for their number; axis logarithmic beyond 1"
+    how = "95 % interval of each comparison, not corrected for their number\nright: as claimed; logarithmic beyond 1"
     if (table["direction"] == "within").any():
-        how += "\ngrey band: where the claim is that there is no difference"
+        how += "; grey band: claimed to differ by less"
     fig.suptitle(f"{title}\n{how}", x=0.01, ha="left", fontsize=11)
     return fig
