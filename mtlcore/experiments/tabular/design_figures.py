@@ -43,7 +43,8 @@ def draw_tuning(curves: pd.DataFrame, methods: Sequence[str], title: str) -> Fig
             ax.plot(rows["rate"], rows["validation loss"], marker="o", ms=3.5, lw=1.4, color=shades[scale])
         ax.set(xscale="log")
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        shown = rates if len(rates) < 4 else rates[::2]
+        ax.set_xticks(shown, [f"{rate:g}" for rate in shown])
         ax.set_title(method, fontsize=9)
     best = curves.groupby("method")["validation loss"].min()
     low, high = best.min(), best.max()
@@ -141,6 +142,6 @@ def draw_designs(panels: Mapping[str, pd.DataFrame], metric: str, smallest: floa
             ax.set_ylim(len(order) - 0.5, -0.5)
             ax.tick_params(labelleft=not number)
         ax.set_title(name, fontsize=10)
-    how = "95 % intervals: corrected for shared rows (line), plain (bar); open: holds 0; shaded: too small to count"
+    how = "95 % intervals: line corrected for shared rows, bar plain; open: holds 0; shaded: too small"
     fig.suptitle(f"{title}\n{how}", x=0.01, ha="left", fontsize=11)
     return fig
