@@ -58,7 +58,12 @@ def made_summary() -> Summary:
         for b in range(1, 6)
         for metric, value in (("predicted", b / 6), ("observed", b / 6 + 0.01 * s), ("rows", 364.0))
     ]
-    words = {"claim": "H1-match-mortality", "counts from": "at least 0.3", "found, 95 % interval": "0.1 [0.0, 0.2]"}
+    words = {
+        "claim": "H1-match-mortality",
+        "counts from": "at least 0.3",
+        "comparisons": "2 of 14",
+        "found, 95 % interval": "0.1 [0.0, 0.2]",
+    }
     return Summary(
         differences=paired_differences(runs, "HydaLearn", METHODS[:-1], test_to_train=1 / 3),
         smallest=SMALLEST,

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mtlcore.evidence import VERDICT_STYLES
 from mtlcore.experiments.tabular.panels import (
     benefit_panel,
     calibration_panel,
@@ -16,8 +17,6 @@ from mtlcore.experiments.tabular.panels import (
     shares_panel,
     weights_panel,
 )
-
-VERDICT_COLOURS = {"holds": "#009E73", "holds in part": "#56B4E9", "does not hold": "#D55E00", "undecided": "#777777"}
 
 
 @dataclass(frozen=True)
@@ -87,10 +86,11 @@ def _verdicts(ax: Axes, verdicts: pd.DataFrame) -> None:
     """The verdict table as text, each verdict in its colour."""
     ax.set_axis_off()
     lines = len(verdicts) + 1
-    columns = {"claim": -0.15, "verdict": 0.12, "counts from": 0.3, "found, 95 % interval": 0.47}
+    columns = {"claim": -0.15, "verdict": 0.11, "counts from": 0.26, "comparisons": 0.425, "found, 95 % interval": 0.56}
+    colours = {str(verdict): colour for verdict, (colour, _) in VERDICT_STYLES.items()}
     for name, x in columns.items():
         ax.text(x, 1 - 0.5 / lines, name, transform=ax.transAxes, va="center", fontsize=8.5, weight="bold")
         for number, text in enumerate(verdicts[name].astype(str), start=1):
-            colour = VERDICT_COLOURS[text] if name == "verdict" else "#222222"
+            colour = colours[text] if name == "verdict" else "#222222"
             ax.text(x, 1 - (number + 0.5) / lines, text, transform=ax.transAxes, va="center", fontsize=8.5,
                     color=colour, weight="bold" if name == "verdict" else "normal")  # fmt: skip
