@@ -4,6 +4,7 @@ Nobody types a verdict. `python -m mtlcore.ledger` computes them from `figures/f
 `claims.toml` and writes them between the two markers of the README; `tests/test_ledger.py` fails when they are stale.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,10 +64,12 @@ def ledger(claims: Mapping[str, Claim], found: pd.DataFrame) -> pd.DataFrame:
             row["verdict"] = combine(each)
             row["comparisons"] = f"{len(intervals)} of {claim.comparisons}"
             means = sorted(interval.mean for interval in intervals)
-            low, high = (f"{value:z.3f}" for value in (intervals[0].low, intervals[0].high))
-            row["effect"] = (
-                f"{means[0]:z.3f} [{low}, {high}]" if len(means) == 1 else f"{means[0]:z.3f} to {means[-1]:z.3f}"
-            ).replace("-", "\N{MINUS SIGN}")
+            decimals = 1 - math.floor(math.log10(claim.smallest))  # a tenth of what counts is seen
+            least, most, low, high = (
+                f"{value:z.{decimals}f}" for value in (means[0], means[-1], intervals[0].low, intervals[0].high)
+            )
+            effect = f"{least} [{low}, {high}]" if len(means) == 1 else f"{least} to {most}"
+            row["effect"] = effect.replace("-", "\N{MINUS SIGN}")
         row["counts_from"] = f"{BOUNDS[claim.direction]}{claim.smallest:g}"
         rows.append({**row, "notebook": claim.notebook, "figure": claim.figure})
     return pd.DataFrame(rows)
@@ -74,7 +77,10 @@ def ledger(claims: Mapping[str, Claim], found: pd.DataFrame) -> pd.DataFrame:
 
 def as_markdown(table: pd.DataFrame) -> str:
     """The ledger as a Markdown table with links to notebooks."""
-    lines = ["| claim | verdict | effect found | counts from | comparisons | notebook |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| claim | verdict | effect found: mean [95 % interval], or least to largest mean | counts from | comparisons | in |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| {r['claim']} | **{r['verdict']}** | {r['effect']} | {r['counts_from']} | {r['comparisons']} "
         f"| [{r['notebook'][:2]}](notebooks/{r['notebook']}.ipynb) |"

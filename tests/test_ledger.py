@@ -48,7 +48,7 @@ def test_ledger_computes_verdicts_and_names_what_has_no_evidence() -> None:
     rows = ledger.ledger(CLAIMS, evidence_table(CLAIMS, FOUND)).set_index("claim")
     assert len(rows) == len(CLAIMS)
     assert rows.loc["H1-composition", "verdict"] == "holds"
-    assert rows.loc["H1-composition", "effect"] == "0.200 [0.150, 0.250]"
+    assert rows.loc["H1-composition", "effect"] == "0.20 [0.15, 0.25]"
     assert rows.loc["H1-swap", "verdict"] == "holds in part"
     assert rows.loc["H1-swap", "effect"] == "\N{MINUS SIGN}0.200 to 0.000"
     assert rows.loc["H1-dose", "verdict"] == ledger.NO_EVIDENCE
