@@ -78,7 +78,7 @@ def ledger(claims: Mapping[str, Claim], found: pd.DataFrame) -> pd.DataFrame:
 def as_markdown(table: pd.DataFrame) -> str:
     """The ledger as a Markdown table with links to notebooks."""
     lines = [
-        "| claim | verdict | effect found: mean [95 % interval], or least to largest mean | counts from | comparisons | in |",
+        "| claim | verdict | effect: mean [95 % interval], or least to largest mean | counts from | comparisons | in |",
         "|---|---|---|---|---|---|",
     ]
     lines += [
