@@ -1,7 +1,17 @@
-"""Fixtures that every test of the methods shares."""
+"""Fixtures that the tests share."""
 
+from collections.abc import Iterator
+
+import matplotlib as mpl
 import pytest
 import torch
+
+
+@pytest.fixture(autouse=True)
+def figure_settings() -> Iterator[None]:
+    """Give every test matplotlib's settings as they were: a style that one test sets is no other's."""
+    with mpl.rc_context():
+        yield
 
 
 @pytest.fixture(params=["cpu", "cuda", "mps"])
