@@ -19,29 +19,29 @@ python = "$$(< build/python)"
 figures full test: export OMP_NUM_THREADS ?= 1
 figures full test: export MKL_NUM_THREADS ?= 1
 
-# The seconds are measured on 2 cores after the installation, which takes some minutes the first time.
+# The seconds are measured on 2 cores after the installation, which takes some minutes the first time; bench is a guess.
 .PHONY: help
 help:  ##     0 s  this text
 	@echo "make TARGET [DEVICE=cuda] [NOTEBOOK=03]"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 10
 
 .PHONY: figures
-figures: $(names:%=build/notebooks/%.ipynb)  ##   130 s  execute the fast profile, write figures/fast/ and build/notebooks/ (less with make -j2)
+figures: $(names:%=build/notebooks/%.ipynb)  ##   200 s  execute the fast profile, write figures/fast/ and build/notebooks/ (less with make -j2)
 	@if [ -e build/ran ]; then echo "Figures: figures/fast/. Executed notebooks: build/notebooks/."; rm build/ran; \
 	else echo "Nothing to do: figures/fast/ is up to date with $(words $(names)) notebooks."; fi
 
 .PHONY: test
-test: environment  ##   230 s  every check: style, types, tests, doctests, the notebooks' guard and their outputs
+test: environment  ##   340 s  every check: style, types, tests, doctests, the notebooks' guard and their outputs
 	@$(python) -m ruff check .
 	@$(python) -m mypy $(checked)
 	@$(python) -m pytest -n 2 --dist loadscope -q
 
 .PHONY: record
-record: environment  ##   130 s  run the defaults on one CPU thread and put their outputs into notebooks/
+record: environment  ##   200 s  run the defaults on one CPU thread and put their outputs into notebooks/
 	@$(python) -m mtlcore.notebooks record $(names:%=notebooks/%.ipynb)
 
 .PHONY: full
-full: $(names:%=build/full/%.ipynb)  ##  1420 s  execute the full profile (time without 03, not run yet), write figures/full/, committed; then make record
+full: $(names:%=build/full/%.ipynb)  ##  4400 s  execute the full profile (CPU time summed over its parts; half with -j2), write figures/full/; then make record
 	@if [ -e build/ran ]; then echo "Figures: figures/full/. Executed notebooks: build/full/. Now: make record"; rm build/ran; \
 	else echo "Nothing to do: figures/full/ is up to date with $(words $(names)) notebooks."; fi
 
@@ -54,7 +54,7 @@ lab: environment  ##     3 s  open the notebooks in JupyterLab
 	@$(python) -m jupyter lab notebooks
 
 .PHONY: bench
-bench: environment  ##   125 s  run every script of benchmarks/
+bench: environment  ##   200 s  run every script of benchmarks/
 	@for script in $(wildcard benchmarks/[a-z]*.py); do echo "== $$script"; $(python) "$$script" $(if $(COMMIT),--commit); done
 
 .PHONY: clean

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -163,7 +164,10 @@ def execute(
     attempt.parent.mkdir(parents=True, exist_ok=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(figures, ignore_errors=True)
-    with _environment({**(variables or {}), "MTLCORE_FIGURES": str(figures)}):
+    with (
+        _environment({**(variables or {}), "MTLCORE_FIGURES": str(figures)}),
+        tempfile.TemporaryDirectory(prefix="kernel-") as sockets,
+    ):
         papermill.execute_notebook(
             path,
             attempt,
@@ -171,9 +175,10 @@ def execute(
             kernel_name="python3",
             progress_bar=sys.stderr.isatty(),
             cwd=path.resolve().parent,  # as JupyterLab and nbval do
+            # Files in place of ports, which two kernels that start at once may both choose; "auto", as each else warns.
             config=Config(
-                {"KernelManager": {"transport_encryption": "auto"}}
-            ),  # else each kernel warns about its absence
+                {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/socket", "transport_encryption": "auto"}}
+            ),
         )
     made = publish(figures, profile, path.stem) if keep_figures else []
     shutil.rmtree(figures, ignore_errors=True)
