@@ -8,48 +8,16 @@ from itertools import product
 
 import pandas as pd
 import torch
-from torch import Tensor
 
-from mtlcore.experiments.tabular.study import Configuration, Setup, make_weighting, outcome, train
+from mtlcore.experiments import swapped
+from mtlcore.experiments.tabular import study
+from mtlcore.experiments.tabular.study import Configuration, Setup, outcome, train
 from mtlcore.experiments.weightings import ScheduledWeights
-from mtlcore.runs import History
 
 
 def swap(configuration: Configuration) -> pd.DataFrame:
-    """Train HydaLearn, then anew with weights that do not belong to the run's own batches.
-
-    "swapped" takes the weights of the next split's run at the same step: level, drift and spread stay, the match to
-    the batch goes. "averaged" takes the mean over splits at that step: the spread goes too. "replayed" takes the run's
-    own weights and has to give HydaLearn's result, which checks the machinery.
-
-    Args:
-        configuration: As for `study.train_grid`, with one rate and one scale, method "HydaLearn".
-
-    Returns:
-        Tidy rows by seed, `weights` and metric.
-    """
-    seeds = list(configuration["seeds"])
-    (rate,), (scale,) = configuration["rates"], configuration["scales"]
-    tables = []
-
-    def run(name: str, schedule: Tensor | None) -> History:
-        begin = time.perf_counter()
-        setup = Setup.of(configuration, seeds)
-        losses_fn = setup.scaled_losses([scale] * len(seeds))
-        if schedule is None:
-            weighting = make_weighting(setup, losses_fn, configuration)
-        else:
-            weighting = ScheduledWeights(setup.model, losses_fn, schedule)
-        history = train(setup, weighting, configuration, setup.per_run([rate] * len(seeds)))
-        table = outcome(setup, history, {"weights": [name] * len(seeds)}, time.perf_counter() - begin)
-        tables.append(table)
-        return history
-
-    own = run("own", None).weights  # [steps, T, R]
-    run("replayed", own)
-    run("swapped", own.roll(1, dims=2))
-    run("averaged", own.mean(2, keepdim=True).expand_as(own))
-    return pd.concat(tables, ignore_index=True)
+    """Train HydaLearn with its own and with others' weights, see `swapped.swap`."""
+    return swapped.swap(study, configuration)
 
 
 def switch_off(configuration: Configuration) -> pd.DataFrame:
