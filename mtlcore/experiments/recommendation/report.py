@@ -7,6 +7,7 @@ import pandas as pd
 
 from mtlcore.claims import Claim
 from mtlcore.experiments.layer_shares import NUM_BINS
+from mtlcore.experiments.method_comparison import intervals as intervals
 from mtlcore.experiments.scale_gap.report import GROUP, MEAN, Contrast, at, label, log_losses
 from mtlcore.statistics import Interval, paired_interval
 from mtlcore.verdicts import combine, verdict
@@ -54,11 +55,6 @@ def compare(values: pd.DataFrame, contrasts: Mapping[str, Sequence[Contrast]]) -
             limits = {"plain low": plain.low, "plain high": plain.high}
             rows.append({"name": name, **c._asdict(), **labels, **vars(difference(first, second)), **limits})
     return pd.DataFrame(rows)
-
-
-def intervals(table: pd.DataFrame) -> list[Interval]:
-    """The intervals of a table of differences, row by row."""
-    return [Interval(row["mean"], row["low"], row["high"], row["count"]) for row in table.to_dict("records")]
 
 
 def rate_curves(tuning: pd.DataFrame, best: pd.DataFrame, problem: str) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from itertools import product
 import pandas as pd
 
 from mtlcore.claims import Claim
+from mtlcore.experiments import method_comparison
 from mtlcore.experiments.weights.report import BOUNDS, rule_on
 from mtlcore.statistics import Interval, paired_interval
 
@@ -91,8 +92,7 @@ def paired_differences(
 
 def intervals(differences: pd.DataFrame, metric: str) -> list[Interval]:
     """The intervals of one metric of a table of differences, row by row."""
-    rows = differences[differences["metric"] == metric]
-    return [Interval(row["mean"], row["low"], row["high"], row["count"]) for row in rows.to_dict("records")]
+    return method_comparison.intervals(differences[differences["metric"] == metric])
 
 
 def number(value: float, decimals: int) -> str:
