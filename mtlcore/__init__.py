@@ -6,7 +6,8 @@ Importing this package needs torch alone; the companion's data, experiments and 
 from mtlcore.adatask import AdaTaskAdagrad, AdaTaskAdam, AdaTaskAdamW, AdaTaskRMSprop
 from mtlcore.dominance import Dominance
 from mtlcore.hydalearn import HydaLearn, HydaLearnStep, gain_weights
-from mtlcore.task_gradients import clip_task_grad_norm_, combine, task_backward, unscale_task_grad_, zero_task_grad
+from mtlcore.task_grad_scaling import clip_task_grad_norm_, unscale_task_grad_
+from mtlcore.task_gradients import combine, task_backward, zero_task_grad
 
 __all__ = [
     "AdaTaskAdagrad",
