@@ -2,26 +2,24 @@
 
 `claims.toml` is committed before the first full run of a notebook. Its rows say what will decide; nobody types a
 verdict, it is computed from intervals. What decides carries a fingerprint, so a later change is an error until it is
-listed with its date and reason.
+listed with its date and reason. What nobody can test here is listed too, with the reason in place of a measure.
 """
 
-import hashlib
-import json
-import re
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 from mtlcore import paths
+from mtlcore.register import CHANGE, NOT_TESTABLE, TESTED, check, error, fingerprint
 from mtlcore.statistics import Interval
 from mtlcore.verdicts import Direction, Verdict, combine, verdict
 
-CERTAINTY = ("V", "2", "D", "I", "?")  # verified, second hand, derived here, inferred, unknown
-DIRECTIONS = ("higher", "lower", "within")
-RULES = ("one", "every")
+REGISTER = paths.ROOT / "claims.toml"
+# Where a claim is tested. A row's id names its domain, or none of these when its tasks are synthetic.
+DOMAINS = ("synthetic", "credit", "mortality", "scenes", "recommendation")
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Claim:
     """One row: one measure of one claim.
 
     Attributes:
-        id: The paper's claim and our name for the measure, such as `H1-swap`.
+        id: The paper's claim and our name for the measure, such as `H1-swap`, with its domain, as in `H1-swap-credit`.
         claim: What is claimed, in words.
         source: Where.
         certainty: How sure it is that the source says so: V verified, 2 second hand, D derived, I inferred, ? unknown.
@@ -85,6 +83,11 @@ class Claim:
     fingerprint: str
     changes: tuple[Change, ...]
 
+    @property
+    def domain(self) -> str:
+        """One of `DOMAINS`."""
+        return next((domain for domain in DOMAINS if domain in self.id.split("-")), DOMAINS[0])
+
     def verdict(self, intervals: Sequence[Interval]) -> Verdict:
         """Compute the verdict from the intervals of all registered comparisons.
 
@@ -99,106 +102,69 @@ class Claim:
         return combine([verdict(interval, self.direction, self.smallest) for interval in intervals])
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+@dataclass(frozen=True)
+class NotTestable:
+    """A claim about data or numbers that are not here; no evidence can decide it.
+
+    Attributes:
+        id: As of `Claim`.
+        claim: What is claimed, in words.
+        source: Where.
+        certainty: How sure it is that the source says so.
+        notebook: File stem of the notebook that tests the claim on other data.
+        reported: The effect that the source reports, or what of it is unknown.
+        why: Why it cannot be tested here.
+        how: What would make it testable.
+    """
+
+    id: str
+    claim: str
+    source: str
+    certainty: str
+    notebook: str
+    reported: str
+    why: str
+    how: str
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float | int) and not isinstance(value, bool)
+def _rows(path: Path, kind: str) -> list[tuple[str, dict[str, Any]]]:
+    """The rows of one kind, each with the name that a sentence about it uses; no two of the register share an id."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as problem:
+        raise ValueError(f"File {path} should be TOML. Found: {problem}. Mend that line.") from problem
+    ids = [row["id"] for rows in content.values() for row in rows if isinstance(row.get("id"), str)]
+    if twice := [name for name in ids if ids.count(name) > 1]:
+        raise error(twice[0], "id", "that of one row", "it twice", "Rename one.")
+    return [
+        (row["id"] if isinstance(row.get("id"), str) else f"number {position}", row)
+        for position, row in enumerate(content.get(kind, []), start=1)
+    ]
 
 
-def _is_seeds(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and set(value) == {"first", "count"}
-        and all(type(v) is int for v in value.values())
-        and value["first"] >= 0
-        and value["count"] >= 1
-    )
-
-
-_TEXT: tuple[Callable[[Any], bool], str] = (_is_text, "text")
-_SEEDS: tuple[Callable[[Any], bool], str] = (_is_seeds, "whole numbers { first = ..., count = ... }")
-# What each field should be.
-_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "id": (lambda v: isinstance(v, str) and re.fullmatch(r"[HA][1-9](-[a-z]+)*", v) is not None, "like H1 or H1-swap"),
-    "claim": _TEXT,
-    "source": _TEXT,
-    "certainty": (lambda v: v in CERTAINTY, f"one of {', '.join(CERTAINTY)}"),
-    "our_design": _TEXT,
-    "notebook": (lambda v: isinstance(v, str) and re.fullmatch(r"\d\d_\w+", v) is not None, "a stem like 02_name"),
-    "figure": (lambda v: isinstance(v, str) and re.fullmatch(r"\d\d_\w+", v) is not None, "a stem like 02_name"),
-    "measure": _TEXT,
-    "direction": (lambda v: v in DIRECTIONS, f"one of {', '.join(DIRECTIONS)}"),
-    "smallest": (lambda v: _is_number(v) and 0 < v < float("inf"), "a positive number"),
-    "smallest_why": _TEXT,
-    "rule": (lambda v: v in RULES, f"one of {', '.join(RULES)}"),
-    "comparisons": (lambda v: type(v) is int and v >= 1, "a whole number of at least 1"),
-    "confidence": (lambda v: _is_number(v) and 0.5 < v < 1, "a level between 0.5 and 1"),
-    "tuning_seeds": _SEEDS,
-    "fresh_seeds": _SEEDS,
-    "registered": (lambda v: type(v) is date, "a date such as 2026-11-21"),
-    "fingerprint": _TEXT,
-    "changes": (lambda v: isinstance(v, list), "a list of changes"),
-}
-_CHANGE: dict[str, tuple[Callable[[Any], bool], str]] = {
-    name: _FIELDS[like] for name, like in (("date", "registered"), ("reason", "claim"), ("fingerprint", "fingerprint"))
-}
-# What decides about the verdict; the rest, such as `smallest_why`, may be mended without a listed change.
-_DECIDES = (
-    "claim", "our_design", "notebook", "measure", "direction", "smallest", "rule", "comparisons", "confidence",
-    "tuning_seeds", "fresh_seeds",
-)  # fmt: skip
-
-
-def _error(row: str, field: str, should: str, found: str, remedy: str) -> ValueError:
-    return ValueError(f"Row `{row}`, field `{field}`, should be {should}. Found {found}. {remedy}")
-
-
-def _checked(row: str, content: Any, fields: dict[str, tuple[Callable[[Any], bool], str]], where: str = "") -> None:
-    for field, (good, should) in fields.items():
-        if field not in content:
-            raise _error(row, where + field, should, "none", "Add it.")
-        if not good(content[field]):
-            raise _error(row, where + field, should, f"`{field} = {content[field]!r}`", "Mend it.")
-    for field in content:
-        if field not in fields:
-            raise _error(row, where + str(field), f"one of {', '.join(fields)}", "a field of that name", "Rename it.")
-
-
-def fingerprint(row: dict[str, Any]) -> str:
-    """Digest of what decides in a row of `claims.toml`."""
-    decides = {field: row[field] for field in _DECIDES}
-    decides["smallest"], decides["confidence"] = float(row["smallest"]), float(row["confidence"])
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _claim(position: int, row: dict[str, Any]) -> Claim:
-    name = row["id"] if isinstance(row.get("id"), str) else f"number {position}"
+def _claim(name: str, row: dict[str, Any]) -> Claim:
     row = {"changes": [], **row}
-    _checked(name, row, _FIELDS)
+    check(name, row, TESTED)
     for change in row["changes"]:
-        _checked(name, change, _CHANGE, "changes.")
+        check(name, change, CHANGE, "changes.")
     dates = [row["registered"], *(change["date"] for change in row["changes"])]
     if dates != sorted(dates):
-        raise _error(name, "changes.date", "in order, after registration", ", ".join(map(str, dates)), "Sort them.")
+        raise error(name, "changes.date", "in order, after registration", ", ".join(map(str, dates)), "Sort them.")
     if row["figure"][:3] != row["notebook"][:3]:
-        raise _error(
-            name, "figure", f"of notebook {row['notebook']}", f"`{row['figure']}`", "Begin it with its number."
-        )
+        raise error(name, "figure", f"of notebook {row['notebook']}", f"`{row['figure']}`", "Begin it with its number.")
     if (row["rule"] == "one") != (row["comparisons"] == 1):
         found = f"`{row['rule']}` with {row['comparisons']} comparisons"
-        raise _error(name, "rule", "one for a single comparison and every for more", found, "Change one of them.")
+        raise error(name, "rule", "one for a single comparison and every for more", found, "Change one of them.")
     now = fingerprint(row)
     if now != [row["fingerprint"], *(change["fingerprint"] for change in row["changes"])][-1]:
         remedy = f'Undo it, or list it under changes with date, reason and fingerprint = "{now}".'
-        raise _error(name, "fingerprint", "that of what was registered", "a change that is not listed", remedy)
-    seeds = {key: range(row[key]["first"], row[key]["first"] + row[key]["count"]) for key in _FIELDS if "seeds" in key}
+        raise error(name, "fingerprint", "that of what was registered", "a change that is not listed", remedy)
+    seeds = {key: range(row[key]["first"], row[key]["first"] + row[key]["count"]) for key in TESTED if "seeds" in key}
     return Claim(**{**row, **seeds, "changes": tuple(Change(**change) for change in row["changes"])})
 
 
-def load_claims(path: Path = paths.ROOT / "claims.toml") -> dict[str, Claim]:
-    """Read and check the register.
+def load_claims(path: Path = REGISTER) -> dict[str, Claim]:
+    """Read and check the rows that full runs decide.
 
     Returns:
         The rows by id, in the order of the file.
@@ -206,22 +172,29 @@ def load_claims(path: Path = paths.ROOT / "claims.toml") -> dict[str, Claim]:
     Raises:
         ValueError: A row does not follow the rules; the sentence names row and field.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"File {path} should be TOML. Found: {error}. Mend that line.") from error
-    claims: dict[str, Claim] = {}
-    for position, row in enumerate(content.get("claim", []), start=1):
-        claim = _claim(position, row)
-        if claim.id in claims:
-            raise _error(claim.id, "id", "that of one row", "it twice", "Rename one.")
-        claims[claim.id] = claim
+    claims = {name: _claim(name, row) for name, row in _rows(path, "claim")}
     for claim in claims.values():
         for other in (other for other in claims.values() if other.notebook == claim.notebook):
             both = sorted(set(claim.fresh_seeds) & set(other.tuning_seeds))
             if both:
                 found = f"seed {both[0]} in both"
-                raise _error(
+                raise error(
                     claim.id, "fresh_seeds", f"apart from the tuning seeds of {other.id}", found, "Move one of them."
                 )
     return claims
+
+
+def load_not_testable(path: Path = REGISTER) -> dict[str, NotTestable]:
+    """Read and check the rows that cannot be tested here.
+
+    Returns:
+        The rows by id, in the order of the file.
+
+    Raises:
+        ValueError: A row does not follow the rules; the sentence names row and field.
+    """
+    found = {}
+    for name, row in _rows(path, "not_testable"):
+        check(name, row, NOT_TESTABLE)
+        found[name] = NotTestable(**row)
+    return found

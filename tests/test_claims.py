@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from mtlcore import paths
-from mtlcore.claims import fingerprint, load_claims
+from mtlcore.claims import DOMAINS, load_claims, load_not_testable
+from mtlcore.experiments.scenes.protocol import KNOWN_ROWS
+from mtlcore.figures import read_manifest
+from mtlcore.register import fingerprint
 from mtlcore.statistics import Interval
 from mtlcore.verdicts import Direction, Verdict, combine, verdict
 
@@ -86,8 +89,43 @@ def test_rows_of_one_claim_state_it_alike() -> None:
 
 
 def test_no_verdict_is_typed() -> None:
-    text = (paths.ROOT / "claims.toml").read_text(encoding="utf-8").split("[[claim]]", 1)[1]
-    assert not re.search(r'"(holds|does not hold|undecided)', text)
+    text = (paths.ROOT / "claims.toml").read_text(encoding="utf-8").split("[[not_testable]]", 1)[1]
+    assert not re.search(r'"(holds|does not hold|undecided|not testable)', text)
+
+
+def test_every_claim_of_both_papers_is_registered_in_every_domain() -> None:
+    rows = {(claim.id[:2], claim.domain) for claim in load_claims().values() if claim.certainty != "D"}
+    assert {(claim, domain) for claim in ("H1", "H2", "H3") for domain in ("synthetic", "credit", "mortality")} <= rows
+    assert {(f"A{i}", domain) for i in range(1, 6) for domain in ("synthetic", "scenes", "recommendation")} <= rows
+    barred = {name[:2] for name in load_not_testable()}
+    assert barred == {*(f"H{i}" for i in range(1, 4)), *(f"A{i}" for i in range(1, 7))}
+    assert {"A4-tiktok", "A4-wechat", "H3-credit-official", "H3-mortality-official"} <= set(load_not_testable())
+
+
+def test_a_row_names_the_domain_of_its_notebook() -> None:
+    words = dict(
+        zip(("02", "03", "04", "06", "07", "08"), ("synthetic", *DOMAINS[1:3], "synthetic", *DOMAINS[3:]), strict=True)
+    )
+    for claim in load_claims().values():
+        assert claim.domain == words.get(claim.notebook[:2], claim.domain), claim.id
+
+
+def test_every_figure_of_the_register_is_committed() -> None:
+    figures = read_manifest(paths.COMMITTED_FIGURES)
+    assert {claim.id: claim.figure for claim in load_claims().values() if claim.figure not in figures} == {}
+
+
+def test_what_cannot_be_tested_says_what_the_source_reports() -> None:
+    barred = load_not_testable()
+    ours = KNOWN_ROWS["AdaTask"]
+    for name, other in (("equal", KNOWN_ROWS["equal weights"]), ("gradnorm", KNOWN_ROWS["GradNorm"])):
+        claim = barred[f"A4-cityscapes-{name}"]
+        numbers = [float(number) for number in re.findall(r"\d+\.\d+", claim.reported)]
+        assert numbers == [number for pair in zip(ours, other, strict=True) for number in pair]
+        assert claim.certainty == "2"
+    for claim in barred.values():
+        for command in re.findall(r"notebooks/\w+\.ipynb", claim.how):
+            assert command == f"notebooks/{claim.notebook}.ipynb"
 
 
 # The loader.
@@ -153,6 +191,39 @@ def test_fresh_seeds_of_one_row_tune_no_other_row_of_the_notebook(tmp_path: Path
     assert list(load_claims(written(tmp_path, ROW, elsewhere))) == ["H1-swap", "H2"]
     with pytest.raises(ValueError, match=r"Row `H1-swap`, field `id`, should be that of one row\. Found it twice"):
         load_claims(written(tmp_path, ROW, ROW))
+
+
+BARRED = {
+    "id": "A4-tiktok", "claim": "Best.", "source": "abstract", "certainty": "V", "notebook": "08_x",
+    "reported": "More.", "why": "No data.", "how": "Data.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("why", "", "Row `A4-tiktok`, field `why`, should be text. Found `why = ''`."),
+        ("how", None, "Row `A4-tiktok`, field `how`, should be text. Found none. Add it."),
+        ("smallest", 0.1, "Row `A4-tiktok`, field `smallest`, should be one of id, claim, source,"),
+        ("id", "H1-swap", "Row `H1-swap`, field `id`, should be that of one row. Found it twice. Rename one."),
+    ],
+)
+def test_rows_that_cannot_be_tested_have_fields_of_their_own(
+    tmp_path: Path, field: str, value: Any, sentence: str
+) -> None:
+    path = written(tmp_path, ROW)
+    text = path.read_text(encoding="utf-8")
+
+    def add(row: dict[str, Any]) -> None:
+        lines = [f"{name} = {toml(content)}" for name, content in row.items() if content is not None]
+        path.write_text(f"{text}\n\n[[not_testable]]\n" + "\n".join(lines), encoding="utf-8")
+
+    add(BARRED)
+    assert load_not_testable(path)["A4-tiktok"].why == "No data."
+    assert list(load_claims(path)) == ["H1-swap"]
+    add({**BARRED, field: value})
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        load_not_testable(path)
 
 
 def test_the_date_is_a_date(tmp_path: Path) -> None:
