@@ -1,0 +1,1 @@
+"""Notebook 09: HydaLearn and AdaTask composed, and AdaTask on gradients without conflicts."""
