@@ -6,6 +6,7 @@ leaves those of other scripts as they are; so each row says when and on what it 
 
 import argparse
 import csv
+import io
 import os
 import platform
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from pathlib import Path
 import torch
 
 from mtlcore import paths
+from mtlcore.writing import lock, write
 
 LOCAL = paths.BUILD / "bench"
 
@@ -34,6 +36,8 @@ class Row:
         runs: Number R of runs trained as one program.
         bar: What the value is held to, or None where it is shown only.
         bound: "at most" or "at least" the bar.
+        problem: What was worked on, where a benchmark has several.
+        parameters: Number of shared parameters of a run, where a benchmark varies it.
     """
 
     method: str
@@ -44,6 +48,8 @@ class Row:
     runs: int = 1
     bar: float | None = None
     bound: str = "at most"
+    problem: str = ""
+    parameters: int | None = None
 
     @property
     def met(self) -> bool | None:
@@ -91,53 +97,53 @@ def _processor() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
-def save(benchmark: str, setting: str, rows: Iterable[Row], machine: str, folder: Path) -> None:
+def save(benchmark: str, setting: str, measured: Iterable[Row], machine: str, folder: Path) -> None:
     """Prints a benchmark's rows and puts them in place of its earlier ones in `bench.csv` and `bench.md`.
 
     Args:
         benchmark: The script's name.
         setting: The sizes and the precision that it measured with.
-        rows: What it measured.
+        measured: What it measured.
         machine: From :func:`machine`, before measuring.
         folder: Where the two files are; made where missing.
     """
     about = {"setting": setting, "machine": machine, "date": datetime.now(UTC).date().isoformat()}
-    new = [{"benchmark": benchmark, **asdict(row), "met": row.met, **about} for row in rows]
+    new = [{"benchmark": benchmark, **asdict(row), "met": row.met, **about} for row in measured]
     texts = [{name: "" if value is None else str(value) for name, value in entry.items()} for entry in new]
     print(_section(benchmark, texts))
 
     path = folder / "bench.csv"
-    kept = []
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            kept = [entry for entry in csv.DictReader(file) if entry["benchmark"] != benchmark]
-    table = sorted([*kept, *texts], key=lambda entry: entry["benchmark"])  # stable: rows stay in their order
-    folder.mkdir(parents=True, exist_ok=True)
-    with _in_place_of(path).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    with lock(paths.BUILD / "bench.lock"):  # another benchmark may write its rows at the same time
+        kept = []
+        if path.exists():
+            rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+            kept = [dict.fromkeys(COLUMNS, "") | entry for entry in rows if entry["benchmark"] != benchmark]
+        table = sorted([*kept, *texts], key=lambda entry: entry["benchmark"])  # stable: rows stay in their order
+        content = io.StringIO(newline="")
+        writer = csv.DictWriter(content, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
-    sections = [_section(name, list(entries)) for name, entries in groupby(table, key=lambda entry: entry["benchmark"])]
-    text = "# What was measured\n\nWritten by `make bench`; the numbers in full are in `bench.csv`.\n\n"
-    _in_place_of(path.with_suffix(".md")).write_text(text + "\n".join(sections), encoding="utf-8")
-    for final in (path, path.with_suffix(".md")):
-        _in_place_of(final).replace(final)
-
-
-def _in_place_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}")
+        groups = groupby(table, key=lambda entry: entry["benchmark"])
+        sections = [_section(name, list(entries)) for name, entries in groups]
+        text = "# What was measured\n\nWritten by `make bench`; the numbers in full are in `bench.csv`.\n\n"
+        text += "\n".join(sections)
+        write({path: content.getvalue().encode(), path.with_suffix(".md"): text.encode()})
 
 
 def _section(benchmark: str, entries: list[dict[str, str]]) -> str:
     """Returns the rows of one benchmark, all of one run of its script, as Markdown."""
     lines = [f"## {benchmark}", "", f"{entries[0]['setting']}. {entries[0]['machine']}, {entries[0]['date']}.", ""]
-    lines += ["| method | T | R | measure | value | bar | met |", "|---|--:|--:|---|--:|--:|---|"]
+    sized = any(entry["parameters"] for entry in entries)
+    lines += [f"| method | T | R |{' parameters |' * sized} measure | value | bar | met |"]
+    lines += [f"|---|--:|--:|{'--:|' * sized}---|--:|--:|---|"]
     for entry in entries:
         unit = "" if entry["unit"] == "ratio" else f" {entry['unit']}"
         bar = f"{entry['bound']} {float(entry['bar']):.3g}" if entry["bar"] else ""
+        problem = f" ({entry['problem']})" if entry["problem"] else ""
+        size = f"{int(entry['parameters']):,}" if entry["parameters"] else ""
         met = {"True": "yes", "False": "**no**", "": ""}[entry["met"]]
         lines.append(
-            f"| {entry['method']} | {entry['tasks']} | {entry['runs']} | {entry['measure']} | "
-            f"{float(entry['value']):.3g}{unit} | {bar} | {met} |"
+            f"| {entry['method']} | {entry['tasks']} | {entry['runs']} |{f' {size} |' * sized} "
+            f"{entry['measure']}{problem} | {float(entry['value']):.3g}{unit} | {bar} | {met} |"
         )
     return "\n".join([*lines, ""])

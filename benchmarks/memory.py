@@ -115,6 +115,7 @@ def measure(device: str) -> list[Row]:
         for name, ideal, make in methods(num_tasks):
             peak = peak_bytes(partial(make, device, num_tasks), device)
             rows.append(Row(name, num_tasks, "peak", peak / 1e6, "MB"))
+            rows.append(Row(name, num_tasks, "peak / shared parameters", peak / unit, "units"))
             rows.append(Row(name, num_tasks, f"peak / ideal of {ideal} units", peak / (ideal * unit)))
             bar = BEYOND_BAR if name.startswith(("AdaTask", "HydaLearn")) else None
             rows.append(Row(name, num_tasks, "peak - ideal", peak / unit - ideal, "units", bar=bar))
