@@ -4,14 +4,13 @@ A figure is an image for readers, a vector file for papers, a CSV of what is dra
 `manifest.json` that says which run made it. Images are compared by nobody: tests and readers compare the CSV.
 """
 
-import contextlib
 import hashlib
 import io
 import json
 import os
 import platform
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.figure
 import pandas as pd
-from filelock import FileLock
 from PIL import Image
 
 from mtlcore import paths
+from mtlcore.writing import lock, shown, write
 
 # Okabe and Ito's colours, told apart with every common kind of colour vision: one per method, in every figure.
 METHOD_COLOURS: dict[str, str] = {
@@ -141,7 +140,9 @@ def save_figure(
         The path of the PNG.
 
     Raises:
-        ValueError: `data` is empty or is too long for aggregates, or another notebook has a figure of that name.
+        ValueError: `data` is empty or is too long for aggregates, or another notebook has a figure of that name, or
+            the manifest is damaged.
+        OSError: A file cannot be written; those of an earlier figure are as they were.
     """
     if not 0 < len(data) <= MOST_ROWS:
         raise ValueError(
@@ -149,7 +150,6 @@ def save_figure(
             "Summarise them first: a figure's CSV is published, and records of a data set are not."
         )
     folder = paths.figures_folder(profile)
-    folder.mkdir(parents=True, exist_ok=True)
     csv = data.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode()
     entry = {
         "notebook": notebook,
@@ -161,44 +161,70 @@ def save_figure(
         "files": [f"{stem}.{kind}" for kind in (*_NO_TRACE_OF_TIME, "csv")],
         "digest": hashlib.sha256(csv).hexdigest(),
     }
-    with _manifest(folder) as figures:
+    with lock(_lock_file()):
+        figures = read_manifest(folder)
         owner = figures.get(stem, entry)["notebook"]
         if owner != notebook:
             raise ValueError(
                 f"Parameter `stem` should be new. Found `stem = {stem!r}`, a figure of notebook {owner}. Rename it."
             )
+        contents = {}
         with mpl.rc_context({"svg.hashsalt": stem}):
             for kind, nothing in _NO_TRACE_OF_TIME.items():
-                temporary = folder / f".{stem}.{kind}"
-                fig.savefig(temporary, format=kind, metadata=nothing)
-                temporary.replace(folder / f"{stem}.{kind}")
-        _write(folder / f"{stem}.csv", csv)
-        figures[stem] = entry
+                image = io.BytesIO()
+                fig.savefig(image, format=kind, metadata=nothing)
+                contents[folder / f"{stem}.{kind}"] = image.getvalue()
+        contents[folder / f"{stem}.csv"] = csv
+        write(contents | _manifest(folder, figures | {stem: entry}))
     return folder / f"{stem}.png"
 
 
-@contextlib.contextmanager
-def _manifest(folder: Path) -> Iterator[dict[str, Any]]:
-    """A folder's manifest entries, locked against other processes; written at the end unless an error ended it."""
-    paths.BUILD.mkdir(parents=True, exist_ok=True)
-    with FileLock(paths.BUILD / "figures.lock"):  # below build/, so that no folder of figures ever shows it
-        figures = read_manifest(folder)
-        yield figures
-        content = json.dumps({"figures": dict(sorted(figures.items()))}, indent=1) + "\n"
-        _write(folder / "manifest.json", content.encode())
+def _lock_file() -> Path:
+    return paths.BUILD / "figures.lock"  # below build/, so that no folder of figures ever shows it
 
 
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+def _manifest(folder: Path, figures: Mapping[str, Any]) -> dict[Path, bytes]:
+    content = json.dumps({"figures": dict(sorted(figures.items()))}, indent=1) + "\n"
+    return {folder / "manifest.json": content.encode()}
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The entries of a folder's `manifest.json` by figure; empty when there is none."""
+    """The entries of a folder's `manifest.json` by figure; empty when there is none.
+
+    Raises:
+        ValueError: The manifest is damaged.
+    """
     path = folder / "manifest.json"
-    figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["figures"] if path.exists() else {}
-    return figures
+    if not path.exists():
+        return {}
+    try:
+        figures: dict[str, Any] = json.loads(path.read_bytes())["figures"]
+        if all({"notebook", "files", "seeds", "digest"} <= entry.keys() for entry in figures.values()):
+            return figures
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise _damaged(path)
+
+
+def read_numbers(folder: Path, stem: str) -> pd.DataFrame:
+    """The numbers that a figure of the manifest draws, after a check that they are those of the run that drew it.
+
+    Raises:
+        ValueError: The CSV is missing or has changed since.
+    """
+    path = folder / f"{stem}.csv"
+    content = path.read_bytes() if path.exists() else b""
+    if hashlib.sha256(content).hexdigest() != read_manifest(folder)[stem]["digest"]:
+        raise _damaged(path)
+    return pd.read_csv(io.BytesIO(content))
+
+
+def _damaged(path: Path) -> ValueError:
+    folder = shown(path.parent)
+    return ValueError(
+        f"File `{shown(path)}` should be what a run wrote there. Found it missing or changed since. Take back "
+        f"`{folder}` with git where it is committed, or delete that folder and run `make {path.parent.name}`."
+    )
 
 
 def publish(staged: Path, profile: str, notebook: str) -> list[str]:
@@ -213,7 +239,8 @@ def publish(staged: Path, profile: str, notebook: str) -> list[str]:
         The new files, relative to the checkout.
 
     Raises:
-        ValueError: the run saved figures under another profile than its own.
+        ValueError: the run saved figures under another profile than its own, or a manifest is damaged.
+        OSError: a file cannot be written; the figures of earlier runs are as they were.
     """
     found = sorted(path.name for path in staged.iterdir()) if staged.exists() else []
     if found not in ([], [profile]):
@@ -223,23 +250,28 @@ def publish(staged: Path, profile: str, notebook: str) -> list[str]:
         )
     new = read_manifest(staged / profile)
     folder = paths.figures_folder(profile)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _manifest(folder) as figures:
-        for stem in [stem for stem, entry in figures.items() if entry["notebook"] == notebook and stem not in new]:
-            for name in figures.pop(stem)["files"]:
+    names = [name for entry in new.values() for name in entry["files"]]
+    with lock(_lock_file()):
+        figures = read_manifest(folder) | new
+        gone = {stem for stem, entry in figures.items() if entry["notebook"] == notebook and stem not in new}
+        contents = {folder / name: (staged / profile / name).read_bytes() for name in names}
+        write(contents | _manifest(folder, figures))
+        if gone:  # the manifest lists them until they are gone, so that a run that is killed here is followed by one
+            for name in (name for stem in gone for name in figures[stem]["files"]):
                 (folder / name).unlink(missing_ok=True)
-        for stem, entry in new.items():
-            for name in entry["files"]:
-                shutil.move(staged / profile / name, folder / name)
-            figures[stem] = entry
-    return [os.path.relpath(folder / name, paths.ROOT) for entry in new.values() for name in entry["files"]]
+            write(_manifest(folder, {stem: entry for stem, entry in figures.items() if stem not in gone}))
+    return [os.path.relpath(folder / name, paths.ROOT) for name in names]
 
 
 def committed_evidence(notebook: str) -> list[tuple[Path, pd.DataFrame]]:
-    """The committed full-profile figures of a notebook: for each the path of its PNG and the numbers that it draws."""
+    """The committed full-profile figures of a notebook: for each the path of its PNG and the numbers that it draws.
+
+    Raises:
+        ValueError: The manifest or a CSV is damaged.
+    """
     folder = paths.COMMITTED_FIGURES
     return [
-        (folder / f"{stem}.png", pd.read_csv(folder / f"{stem}.csv"))
+        (folder / f"{stem}.png", read_numbers(folder, stem))
         for stem, entry in read_manifest(folder).items()
         if entry["notebook"] == notebook
     ]
@@ -262,6 +294,9 @@ def show_full(notebook: str) -> None:
 def _half_size(image: Path) -> bytes:
     """A PNG at half the resolution in 256 colours: a notebook holds every figure, and few readers load megabytes."""
     small = io.BytesIO()
-    with Image.open(image) as full:
-        full.convert("RGB").reduce(2).quantize().save(small, format="PNG", optimize=True)
+    try:
+        with Image.open(image) as full:
+            full.convert("RGB").reduce(2).quantize().save(small, format="PNG", optimize=True)
+    except (OSError, ValueError, SyntaxError, EOFError, zlib.error) as error:
+        raise _damaged(image) from error
     return small.getvalue()

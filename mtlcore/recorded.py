@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from mtlcore import paths, tidy
+from mtlcore.writing import write
 
 FOLDER = paths.ROOT / "tests" / "recorded"
 
@@ -91,8 +92,8 @@ def record(notebook: str) -> Path:
     table = recorded.run().drop(columns=list(tidy.COSTS), errors="ignore")
     if wide := recorded.too_wide(table):
         raise ValueError(" ".join(wide))
-    path.with_suffix(".csv").write_bytes(tidy.to_csv(table))
-    path.write_text(json.dumps({**content, "columns": tidy.columns(table)}, indent=1) + "\n", encoding="utf-8")
+    described = json.dumps({**content, "columns": tidy.columns(table)}, indent=1) + "\n"
+    write({path.with_suffix(".csv"): tidy.to_csv(table), path: described.encode()})
     return path.with_suffix(".csv")
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
-from filelock import FileLock
 from tqdm import tqdm
 
 from mtlcore import paths, tidy
+from mtlcore.writing import lock, write
 
 Configuration = Mapping[str, Any]
 
@@ -63,6 +63,7 @@ class Results:
 
         Raises:
             ValueError: The configuration holds other things, the table is not tidy, or a stored file is damaged.
+            OSError: The table cannot be stored; no file has changed.
         """
         identity = self._identity(configuration, compute)
         if self.folder is None:
@@ -121,8 +122,7 @@ class Results:
 
     def _store(self, folder: Path, identity: Mapping[str, Any], table: pd.DataFrame) -> pd.DataFrame:
         """Store a table unless another process was faster; the JSON comes last, so there is no half of a cell."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "results.lock"):
+        with lock(folder / "results.lock"):
             found, description = self._find(folder, identity)
             if found is not None:
                 return found
@@ -132,8 +132,12 @@ class Results:
                 "columns": tidy.columns(table),
                 "sha256": hashlib.sha256(content).hexdigest(),
             }
-            _write(description.with_suffix(".csv.gz"), content)
-            _write(description, (json.dumps(record, indent=1) + "\n").encode())
+            write(
+                {
+                    description.with_suffix(".csv.gz"): content,
+                    description: (json.dumps(record, indent=1) + "\n").encode(),
+                }
+            )
             return _read(description)[1]
 
 
@@ -219,19 +223,17 @@ def _read(description: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     try:
         record = json.loads(description.read_bytes())
         identity, columns, digest = record["identity"], record["columns"], record["sha256"]
-        damaged = description.with_suffix(".csv.gz")
-        content = damaged.read_bytes()
-        if hashlib.sha256(content).hexdigest() == digest:
-            return identity, tidy.from_csv(gzip.decompress(content), columns)
+        if description.name.startswith(f"{_name(identity)}-"):
+            damaged = description.with_suffix(".csv.gz")
+            content = damaged.read_bytes()
+            if hashlib.sha256(content).hexdigest() == digest:
+                damaged = description  # the table is right, so what is said about it has to be
+                table = tidy.from_csv(gzip.decompress(content), columns)
+                if tidy.columns(table) == columns:
+                    return identity, table
     except (ValueError, KeyError, TypeError, FileNotFoundError):
         pass
     raise ValueError(
         f"File {damaged} should hold what was stored there. Found it missing or changed since. "
         f"Delete {description} to compute that cell again; the others stay."
     )
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -107,8 +107,7 @@ def sentence(error: OSError, path: Path | None = None) -> str:
     """
     if error.errno is None:
         return str(error)
-    name = Path(path if path is not None else error.filename or "of unknown name")
-    shown = name.relative_to(paths.ROOT) if name.is_relative_to(paths.ROOT) else name
+    name = shown(Path(path if path is not None else error.filename or "of unknown name"))
     remedy = "Mend that"
     if error.errno in _NO_SPACE:
         remedy = "Free some space there, or raise the limit,"
@@ -116,6 +115,11 @@ def sentence(error: OSError, path: Path | None = None) -> str:
         remedy = "Make it writable"
     found = (error.strerror or str(error)).lower()
     return (
-        f"File `{shown}` should be written. Found: {found} ({errno.errorcode.get(error.errno, error.errno)}). "
+        f"File `{name}` should be written. Found: {found} ({errno.errorcode.get(error.errno, error.errno)}). "
         f"{remedy} and run the same command again; what was finished before is kept."
     )
+
+
+def shown(path: Path) -> Path:
+    """The path as a reader of the checkout knows it: relative to its root where it is inside."""
+    return path.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path

@@ -30,6 +30,7 @@ from scipy.spatial import KDTree
 from mtlcore import paths
 from mtlcore.data.files import checked_bytes
 from mtlcore.results import code_digest
+from mtlcore.writing import write
 
 
 class Source(NamedTuple):
@@ -201,18 +202,11 @@ def _distance(mask: NDArray[np.uint8], water: NDArray[np.generic]) -> NDArray[np
 
 
 def _store(earth: EarthMap, description: Path) -> None:
-    """Write the arrays, then the JSON with their checksum; each under another name first, so none is half written."""
-    description.parent.mkdir(parents=True, exist_ok=True)
+    """Write the arrays, then the JSON with their checksum."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **vars(earth))
     record = {"sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
-    for path, content in (
-        (description.with_suffix(".npz"), buffer.getvalue()),
-        (description, (json.dumps(record) + "\n").encode()),
-    ):
-        temporary = path.with_name(f".{path.name}")
-        temporary.write_bytes(content)
-        temporary.replace(path)
+    write({description.with_suffix(".npz"): buffer.getvalue(), description: (json.dumps(record) + "\n").encode()})
 
 
 def _read(description: Path) -> EarthMap:
