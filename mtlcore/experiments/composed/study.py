@@ -82,6 +82,7 @@ def _train(
     factors = problem.loss_scales([1.0] * len(seeds), c["gap"]) if constant else loss_scales
     losses_fn = problem.scaled_losses(factors)
     method = "HydaLearn on updates" if c["method"] == MEAN and means is None else c["method"]
+    follow = follow and method != "single task"  # which has no share to follow
     weighting, optimizer = make_variant(method, problem.model, losses_fn, problem.shared, loss_scales, means, follow)
     recorder = AuxiliaryShare(optimizer, problem.shared) if follow else None
     conflicts = weighting.conflicts if isinstance(weighting, TaskGradients) else []
