@@ -122,8 +122,14 @@ def main() -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two makes at once: the second waits, then finds everything done
             install()
         python = VENV / "bin" / "python"
-    chosen.write_text(str(python), encoding="utf-8")
+    if not chosen.exists() or chosen.read_bytes() != os.fsencode(python):
+        chosen.write_bytes(os.fsencode(python))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError as error:
+        sys.exit(
+            f"File `{error.filename}` should be there for make. Found: {error.strerror}. Mend that and run it again."
+        )

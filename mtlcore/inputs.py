@@ -17,6 +17,25 @@ ROOT = Path(__file__).resolve().parent.parent
 EXECUTED = {"fast": ROOT / "build" / "notebooks", "full": ROOT / "build" / "full"}
 
 
+def read_notebook(path: Path) -> dict[str, Any]:
+    """Read a notebook's JSON.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    try:
+        notebook: dict[str, Any] = json.loads(path.read_bytes())
+        if all({"cell_type", "source", "metadata"} <= cell.keys() for cell in notebook["cells"]):
+            return notebook
+        found = "a cell without its type, source or metadata"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        found = f"something else ({error})"
+    raise ValueError(
+        f"File `{path}` should be a notebook as Jupyter writes it. Found {found}. "
+        "Take it back with git where it is committed, or delete it and run the same command again."
+    )
+
+
 def cells_digest(notebook: dict[str, Any], kinds: Iterable[str] = ("code", "markdown", "raw")) -> str:
     """The sha256 of the sources and tags of a notebook's cells of the given kinds; outputs do not enter."""
     chosen = [
@@ -37,10 +56,13 @@ def package_digest() -> str:
 
 
 def figures_are_gone(executed: Path) -> bool:
-    """Whether somebody has deleted a figure that this executed notebook made, so that it has to run again."""
+    """Whether this executed notebook is damaged or a figure that it made deleted, so that it has to run again."""
     if not executed.exists():
         return False
-    made = json.loads(executed.read_text(encoding="utf-8"))["metadata"].get("mtlcore", {}).get("figures", [])
+    try:
+        made = read_notebook(executed)["metadata"]["mtlcore"]["figures"]
+    except (ValueError, KeyError):  # damaged since
+        return True
     return not all((ROOT / name).exists() for name in made)
 
 
@@ -54,16 +76,26 @@ def main(profile: str, parameters: list[str], names: list[str]) -> None:
     folder = ROOT / "build" / "inputs" / profile
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
-        content = "\n".join([f"cells {cells_digest(notebook)}", *shared, ""])
+        notebook = read_notebook(ROOT / "notebooks" / f"{name}.ipynb")
+        content = "\n".join([f"cells {cells_digest(notebook)}", *shared, ""]).encode()
         path = folder / name
-        unchanged = path.exists() and path.read_text(encoding="utf-8") == content
+        unchanged = path.exists() and path.read_bytes() == content
         if not unchanged or figures_are_gone(EXECUTED[profile] / f"{name}.ipynb"):
             temporary = path.with_suffix(".new")
-            temporary.write_text(content, encoding="utf-8")
-            temporary.replace(path)
+            try:  # mtlcore.writing would import torch first
+                temporary.write_bytes(content)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
     arguments = sys.argv[2:]
-    main(sys.argv[1], [a for a in arguments if "=" in a], [a for a in arguments if "=" not in a])
+    try:
+        main(sys.argv[1], [a for a in arguments if "=" in a], [a for a in arguments if "=" not in a])
+    except ValueError as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(
+            f"File `{error.filename}` should be there for make. Found: {error.strerror}. Mend that and run it again."
+        )

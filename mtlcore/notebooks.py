@@ -2,6 +2,7 @@
 
 papermill only warns about a mistyped parameter and hands `-p lr=1e-3` over as a string, so names and types are checked
 here, before anything runs. A run happens below `failed/` and moves into place, with its figures, when it succeeded.
+One that is stopped or killed loses nothing but the cells of its studies that it was computing (`mtlcore.results`).
 """
 
 import argparse
@@ -19,13 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from mtlcore import paths
 from mtlcore.figures import publish
-from mtlcore.inputs import cells_digest
+from mtlcore.inputs import cells_digest, read_notebook
 from mtlcore.notebook_guard import guard
+from mtlcore.writing import lock, sentence, write
 
 PROFILES = ("fast", "full")
 # What recorded outputs must not depend on: the number of threads, a GPU, optional data.
@@ -38,7 +41,7 @@ def read_parameters(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: there is no such cell or more than one, or a line of it is not `name = literal`.
     """
-    notebook = json.loads(Path(path).read_text(encoding="utf-8"))
+    notebook = read_notebook(Path(path))
     cells = [c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", [])]
     if len(cells) != 1:
         raise ValueError(
@@ -155,17 +158,37 @@ def execute(
 
     Raises:
         papermill.PapermillExecutionError: a cell raised an error.
+        nbclient.exceptions.DeadKernelError: the kernel was killed, say for its memory.
+        OSError: a file cannot be written, or the notebook is being run already.
     """
     parameters = dict(parameters or {})
     validate(path, parameters)
     profile = parameters.get("profile", read_parameters(path).get("profile", "fast"))
     attempt = _attempt(path, output)
-    figures = attempt.with_suffix(".figures")
-    attempt.parent.mkdir(parents=True, exist_ok=True)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(figures, ignore_errors=True)
+    twice = (
+        f"Notebook {path.stem} should run once at a time. Found another run of it going on. "
+        "Wait for it or stop it, and run the same command again."
+    )
+    with lock(paths.BUILD / "running" / f"{output.parent.name}-{path.stem}.lock", otherwise=twice):
+        figures = attempt.with_suffix(".figures")
+        shutil.rmtree(figures, ignore_errors=True)
+        try:
+            attempt.parent.mkdir(parents=True, exist_ok=True)
+            _run(path, attempt, parameters, {**(variables or {}), "MTLCORE_FIGURES": str(figures)})
+        except OSError as error:  # papermill's, of the attempt where the system names no other file
+            raise OSError(sentence(error, Path(error.filename or attempt))) from error
+        made = publish(figures, profile, path.stem) if keep_figures else []
+        executed = read_notebook(attempt)
+        executed["metadata"]["mtlcore"] = {"figures": made}  # mtlcore/inputs.py looks whether they are still there
+        write({output: _as_jupyter(executed)})
+        shutil.rmtree(figures, ignore_errors=True)
+        attempt.unlink()
+
+
+def _run(path: Path, attempt: Path, parameters: dict[str, Any], variables: Mapping[str, str | None]) -> None:
+    """Execute a notebook into another file with papermill."""
     with (
-        _environment({**(variables or {}), "MTLCORE_FIGURES": str(figures)}),
+        _environment(variables),
         tempfile.TemporaryDirectory(prefix="kernel-") as sockets,
     ):
         papermill.execute_notebook(
@@ -180,19 +203,13 @@ def execute(
                 {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/socket", "transport_encryption": "auto"}}
             ),
         )
-    made = publish(figures, profile, path.stem) if keep_figures else []
-    shutil.rmtree(figures, ignore_errors=True)
-    executed = json.loads(attempt.read_text(encoding="utf-8"))
-    executed["metadata"]["mtlcore"] = {"figures": made}  # mtlcore/inputs.py looks whether they are still there
-    _write(executed, attempt)
-    attempt.replace(output)
 
 
 def record(path: Path) -> None:
     """Run a notebook's defaults on one CPU thread and replace it by the clean result, in one step."""
     recorded = _recorded(path)
     execute(path, recorded, variables=ON_ONE_CPU_THREAD, keep_figures=False)
-    notebook = json.loads(recorded.read_text(encoding="utf-8"))
+    notebook = read_notebook(recorded)
     for cell in notebook["cells"]:
         cell["metadata"] = {"tags": cell["metadata"]["tags"]} if cell["metadata"].get("tags") else {}
         if "outputs" in cell:
@@ -202,8 +219,8 @@ def record(path: Path) -> None:
         "language_info": {"name": "python"},
         "mtlcore": {"source_digest": cells_digest(notebook, ["code"])},
     }
-    _write(notebook, recorded)
-    recorded.replace(path)
+    write({path: _as_jupyter(notebook)})
+    recorded.unlink()
 
 
 def _recorded(path: Path) -> Path:
@@ -222,10 +239,9 @@ def _merge_streams(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return merged
 
 
-def _write(notebook: dict[str, Any], path: Path) -> None:
-    """Write a notebook as Jupyter does, so that saving it there changes nothing."""
-    text = json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+def _as_jupyter(notebook: dict[str, Any]) -> bytes:
+    """The content of a notebook's file as Jupyter writes it, so that saving it there changes nothing."""
+    return (json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -249,17 +265,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 execute(path, options.output, parse_assignments(path, options.assignments))
             elif options.command == "record":
                 record(path)
-        except (ValueError, TypeError) as error:
-            problems.append(str(error))
-        except PapermillExecutionError as error:
-            attempt = _attempt(path, options.output if options.command == "run" else _recorded(path))
-            where = attempt.relative_to(paths.FAILED.parent)
-            problems.append(f"{path.stem} failed: {error.ename}: {error.evalue}. See {where}.")
-        else:
             if options.command != "guard":
                 print(f"{path.stem}: {time.monotonic() - begin:.0f} s", flush=True)
             if options.command != "run":
+                read_notebook(path)
                 problems += [f"{path.name}: {problem}" for problem in guard(path)]
+        except (ValueError, TypeError) as error:
+            problems.append(str(error))
+        except OSError as error:
+            problems.append(f"{path.stem} failed: {sentence(error)}")
+        except PapermillExecutionError as error:
+            attempt = _attempt(path, options.output if options.command == "run" else _recorded(path))
+            where = attempt.relative_to(paths.FAILED.parent)
+            what = str(error.evalue).rstrip().removesuffix(".")
+            problems.append(f"{path.stem} failed: {error.ename}: {what}. See {where}.")
+        except DeadKernelError:
+            problems.append(
+                f"{path.stem} failed: its kernel should live until the last cell. Found it dead, perhaps killed for "
+                "its memory. Run the same command again; finished cells of studies are kept."
+            )
+        except KeyboardInterrupt:
+            print(f"{path.stem}: stopped; finished cells of studies are kept for the next run.", file=sys.stderr)
+            return 130  # as a shell has it for what Ctrl-C ended
     print(*problems, sep="\n", file=sys.stderr, end="\n" if problems else "")
     return bool(problems)
 

@@ -1,10 +1,7 @@
 """The runner refuses what papermill lets pass, leaves evidence of failures, and make repeats only what changed."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import pytest
 import toy_notebook
 from papermill.exceptions import PapermillExecutionError
 from toy_notebook import code, toy
+from toy_project import copy_project, make
 
 from mtlcore import inputs, notebooks, paths
 from mtlcore.figures import read_manifest
@@ -163,28 +161,9 @@ def test_failed_record_leaves_the_notebook(checkout: Path) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the project with toy notebooks only, which the environment of this test suffices to run."""
-    for name in ("Makefile", "pyproject.toml", "requirements.lock", "claims.toml"):
-        shutil.copy(paths.ROOT / name, tmp_path)
-    (tmp_path / "mtlcore").mkdir()
-    for name in ("environment", "inputs", "paths", "figures", "notebooks", "notebook_guard"):
-        shutil.copy(paths.ROOT / "mtlcore" / f"{name}.py", tmp_path / "mtlcore")
-    (tmp_path / "mtlcore" / "__init__.py").write_text("")
+    """A copy of the project with two notebooks that make a figure each."""
     figure = toy_notebook.FIGURE
-    for name in ("toy", "two"):
-        cell = code(figure.replace("toy", name))
-        toy_notebook.write(tmp_path / "notebooks" / f"{name}.ipynb", toy(cell))
-    return tmp_path
-
-
-def make(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "MTLCORE", "COV", "PYTEST"))
-    }
-    environment |= {"VIRTUAL_ENV": sys.prefix, "PYTHONPATH": ""}
-    return subprocess.run(
-        ["make", *arguments], cwd=project, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    return copy_project(tmp_path, toy=figure, two=figure.replace("toy", "two"))
 
 
 def test_make_runs_what_changed_and_only_that(project: Path) -> None:

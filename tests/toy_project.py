@@ -1,0 +1,42 @@
+"""A copy of the project with toy notebooks only, which the environment of the tests suffices to run with make."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import toy_notebook
+from toy_notebook import code, toy
+
+from mtlcore import paths
+
+MODULES = ("environment", "figures", "inputs", "notebook_guard", "notebooks", "paths", "results", "tidy", "writing")
+
+
+def copy_project(folder: Path, **notebooks: str) -> Path:
+    """Copy the Makefile and the modules that run notebooks; each notebook is a name and the source of its last cell."""
+    for name in ("Makefile", "pyproject.toml", "requirements.lock", "claims.toml"):
+        shutil.copy(paths.ROOT / name, folder)
+    (folder / "mtlcore").mkdir()
+    for name in MODULES:
+        shutil.copy(paths.ROOT / "mtlcore" / f"{name}.py", folder / "mtlcore")
+    (folder / "mtlcore" / "__init__.py").write_text("")
+    for name, source in notebooks.items():
+        toy_notebook.write(folder / "notebooks" / f"{name}.ipynb", toy(code(source)))
+    return folder
+
+
+def variables(project: Path) -> dict[str, str]:
+    """The environment of a command in the copy: this interpreter's is the active one, and its modules are the copy's."""
+    outer = ("MAKE", "MFLAGS", "MTLCORE", "COV", "PYTEST")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
+    return kept | {"VIRTUAL_ENV": sys.prefix, "PYTHONPATH": str(project)}
+
+
+def make(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make in the copy."""
+    command, environment = ["make", *arguments], variables(project)
+    return subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
