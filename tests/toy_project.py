@@ -28,7 +28,7 @@ def copy_project(folder: Path, **notebooks: str) -> Path:
 
 
 def variables(project: Path) -> dict[str, str]:
-    """The environment of a command in the copy: this interpreter's is the active one, and its modules are the copy's."""
+    """The environment of a command in the copy: this interpreter with the modules of the copy."""
     outer = ("MAKE", "MFLAGS", "MTLCORE", "COV", "PYTEST")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
     return kept | {"VIRTUAL_ENV": sys.prefix, "PYTHONPATH": str(project)}
