@@ -20,6 +20,7 @@ from mtlcore.verdicts import Direction, Verdict, combine, verdict
 REGISTER = paths.ROOT / "claims.toml"
 # Where a claim is tested. A row's id names its domain, or none of these when its tasks are synthetic.
 DOMAINS = ("synthetic", "credit", "mortality", "scenes", "recommendation")
+OURS = "ours"  # the group of what is derived here or is our own question, whatever claim it is near to
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ class Claim:
     registered: date
     fingerprint: str
     changes: tuple[Change, ...]
+
+    @property
+    def group(self) -> str:
+        """The claim of a paper that the row is about, such as "H1", or `OURS`."""
+        return OURS if self.certainty == "D" else self.id[:2]
 
     @property
     def domain(self) -> str:

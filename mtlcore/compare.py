@@ -22,7 +22,7 @@ from mtlcore import paths
 from mtlcore.claims import Claim, load_claims
 from mtlcore.differences import compare
 from mtlcore.evidence import intervals_of
-from mtlcore.ledger import OVERVIEW
+from mtlcore.ledger_tables import OVERVIEW
 from mtlcore.verdicts import combine, verdict
 
 SHOWN = 3  # numbers that are printed of a table that does not agree

@@ -7,6 +7,7 @@ two markers of the README; `tests/test_ledger.py` fails when one of these is sta
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,35 +17,15 @@ from mtlcore import notebooks, paths
 from mtlcore.claims import DOMAINS, Claim, NotTestable, load_claims, load_not_testable
 from mtlcore.evidence import intervals_of
 from mtlcore.figures import read_manifest
+from mtlcore.ledger_tables import IN_WORDS, NO_EVIDENCE, NOT_TESTABLE, OFFICIAL, OVERVIEW, in_one_sentence, matrix
 from mtlcore.verdicts import Direction, combine, verdict
+from mtlcore.writing import write
 
 BEGIN, END = "<!-- ledger: written by make claims -->", "<!-- end of ledger -->"
-NO_EVIDENCE, NOT_TESTABLE = "no full run yet", "not testable here"
-OFFICIAL = "the papers' data"  # the domain of what cannot be tested here
-OVERVIEW = "00_overview"
-SYMBOLS = {
-    "holds": "\N{HEAVY CHECK MARK}",
-    "holds in part": "\N{CIRCLE WITH LEFT HALF BLACK}",
-    "undecided": "\N{WHITE CIRCLE}",
-    "does not hold": "\N{HEAVY BALLOT X}",
-    NO_EVIDENCE: "\N{HORIZONTAL ELLIPSIS}",
-    NOT_TESTABLE: "\N{EN DASH}",
-}
 BOUNDS: dict[Direction, str] = {
     "higher": "\N{GREATER-THAN OR EQUAL TO} ",
     "lower": "\N{LESS-THAN OR EQUAL TO} \N{MINUS SIGN}",
     "within": "within \N{PLUS-MINUS SIGN}",
-}
-IN_WORDS = {
-    "H1": "the best weights follow the mini-batch",
-    "H2": "an auxiliary task's relevance drifts during learning",
-    "H3": "HydaLearn beats constant weights",
-    "A1": "one task dominates many shared parameters",
-    "A2": "because of the accumulated gradients",
-    "A3": "an accumulator per task balances every layer",
-    "A4": "AdaTask serves the dominated task and the average best",
-    "A5": "with AdaGrad, RMSProp and Adam alike",
-    "A6": "AdaTask combines with methods for the gradients",
 }
 
 
@@ -71,8 +52,8 @@ def ledger(
         not_testable: The rows that nothing here can decide.
 
     Returns:
-        One row per registered claim, by claim and domain: claim, domain, verdict, effect (in the measure's units, with
-        the interval of a single comparison), counts_from, comparisons, notebook, certainty.
+        One row per registered claim, by group and domain: claim, group, domain, verdict, effect (in the measure's
+        units, with the interval of a single comparison), counts_from, comparisons, notebook, certainty.
 
     Raises:
         ValueError: Evidence for a claim that is not registered or cannot be tested here, or more comparisons than are
@@ -89,11 +70,11 @@ def ledger(
             raise ValueError(f"The evidence should be about registered claims. Found {name!r}. Run make full anew.")
     rows = [_row(claim, found[found["claim"] == name]) for name, claim in claims.items()]
     rows += [
-        {"claim": name, "domain": OFFICIAL, "verdict": NOT_TESTABLE, "effect": "", "counts_from": "", "comparisons": ""}
-        | {"notebook": claim.notebook, "certainty": claim.certainty}
+        {"claim": name, "group": name[:2], "domain": OFFICIAL, "verdict": NOT_TESTABLE, "effect": "", "counts_from": ""}
+        | {"comparisons": "", "notebook": claim.notebook, "certainty": claim.certainty}
         for name, claim in barred.items()
     ]
-    rows.sort(key=lambda row: (list(IN_WORDS).index(row["claim"][:2]), [*DOMAINS, OFFICIAL].index(row["domain"])))
+    rows.sort(key=lambda row: (list(IN_WORDS).index(row["group"]), [*DOMAINS, OFFICIAL].index(row["domain"])))
     return pd.DataFrame(rows)
 
 
@@ -114,6 +95,7 @@ def _row(claim: Claim, found: pd.DataFrame) -> dict[str, str]:
         effect = f"{least} [{low}, {high}]" if len(means) == 1 else f"{least} to {most}"
     return {
         "claim": claim.id,
+        "group": claim.group,
         "domain": claim.domain,
         "verdict": ruling,
         "effect": effect.replace("-", "\N{MINUS SIGN}"),
@@ -122,62 +104,6 @@ def _row(claim: Claim, found: pd.DataFrame) -> dict[str, str]:
         "notebook": claim.notebook,
         "certainty": claim.certainty,
     }
-
-
-def _counts(verdicts: pd.Series) -> dict[str, int]:
-    """How often each verdict is there, in the order of `SYMBOLS`; none that is not."""
-    return {name: count for name in SYMBOLS if (count := int((verdicts == name).sum()))}
-
-
-def in_one_sentence(table: pd.DataFrame) -> str:
-    """How many claims there are, by verdict."""
-    listed = ", ".join(f"{count} {SYMBOLS[name]} {name}" for name, count in _counts(table["verdict"]).items())
-    return f"{len(table)} registered claims: {listed}."
-
-
-def full_table(table: pd.DataFrame) -> str:
-    """The ledger as a Markdown table, a heading per claim, with links from the folder of the notebooks."""
-    lines = []
-    for claim, rows in table.groupby(table["claim"].str[:2], sort=False):
-        lines += [f"\n**{claim}: {IN_WORDS[str(claim)]}**\n"]
-        lines += ["| row | data | verdict | effect | counts from | comparisons | source | in |", "|" + "---|" * 8]
-        lines += [
-            f"| {r['claim']} | {r['domain']} | {SYMBOLS[r['verdict']]} {r['verdict']} | {r['effect']} "
-            f"| {r['counts_from']} | {r['comparisons']} | {r['certainty']} "
-            f"| [{r['notebook'][:2]}]({r['notebook']}.ipynb) |"
-            for r in rows.to_dict("records")
-        ]
-    return "\n".join(lines).strip()
-
-
-def _cell(rows: pd.DataFrame) -> str:
-    """One verdict in words where all rows agree, else how many have which; and where they come from."""
-    if rows.empty:
-        return ""
-    counts = _counts(rows["verdict"])
-    if len(counts) == 1:
-        name, count = next(iter(counts.items()))
-        words = f"{SYMBOLS[name]} {name}" + f" ({count})" * (count > 1)
-    else:
-        words = " ".join(f"{SYMBOLS[name]}\N{NO-BREAK SPACE}{count}" for name, count in counts.items())
-    links = " ".join(f"[{name[:2]}](notebooks/{name}.ipynb)" for name in sorted(set(rows["notebook"])))
-    return f"{words}<br>{links}"
-
-
-def matrix(table: pd.DataFrame) -> str:
-    """The ledger at a glance: claims by domains, as Markdown with links from the README's folder."""
-    domains = [*DOMAINS, OFFICIAL]
-    lines = [f"| claim | {' | '.join(domains)} |", "|---" * (len(domains) + 1) + "|"]
-    derived = table["certainty"] == "D"  # no paper claims it
-    for claim, words in IN_WORDS.items():
-        rows = table[table["claim"].str.startswith(claim) & ~derived]
-        cells = [_cell(rows[rows["domain"] == domain]) for domain in domains]
-        lines.append(f"| **{claim}** {words} | {' | '.join(cells)} |")
-    key = "Where the rows of a cell disagree it counts them, one row per measure; a notebook's number leads to it."
-    if derived.any():
-        key += f" {derived.sum()} of them are about what is derived here, not claimed by a paper, and stand in no cell."
-    whole = f"[Notebook 00](notebooks/{OVERVIEW}.ipynb) has each row with its effect, and all of them in one picture."
-    return "\n".join([*lines, "", f"{in_one_sentence(table)} {key} {whole}"])
 
 
 def with_ledger(text: str, content: str) -> str:
@@ -192,20 +118,33 @@ def with_ledger(text: str, content: str) -> str:
     return pattern.sub(lambda _: f"{BEGIN}\n{content}\n{END}", text)
 
 
-def main(readme: Path = paths.ROOT / "README.md") -> None:
-    """Draw the verdicts, record notebook 00 and write the README's matrix, each in one step, the README last."""
-    table = ledger(load_claims(), evidence(), load_not_testable())
-    text = with_ledger(readme.read_text(encoding="utf-8"), matrix(table))
-    overview = paths.NOTEBOOKS / f"{OVERVIEW}.ipynb"
-    if overview.exists():
-        notebooks.execute(overview, paths.BUILD / "claims" / overview.name, {"profile": "full"})
-        notebooks.record(overview)
-    temporary = readme.with_name(f".{readme.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(readme)
+def write_readme(readme: Path, table: pd.DataFrame) -> None:
+    """Put the matrix of a ledger into a README, in one step.
+
+    Raises:
+        ValueError: The README has not exactly one pair of markers; it stays as it was.
+        OSError: It cannot be written; it stays as it was.
+    """
+    write({readme: with_ledger(readme.read_text(encoding="utf-8"), matrix(table)).encode()})
+
+
+def main() -> int:
+    """Draw the verdicts, record notebook 00 and write the README's matrix, in this order; returns the exit status."""
+    try:
+        table = ledger(load_claims(), evidence(), load_not_testable())
+        overview = str(paths.NOTEBOOKS / f"{OVERVIEW}.ipynb")
+        drawn = str(paths.BUILD / "claims" / f"{OVERVIEW}.ipynb")
+        for command in (["run", overview, "--output", drawn, "-p", "profile=full"], ["record", overview]):
+            if notebooks.main(command):  # it has said why
+                return 1
+        write_readme(paths.ROOT / "README.md", table)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
     print(in_one_sentence(table))
-    print(f"{readme.name}, notebook 00 and figures/full/00_verdicts are up to date.")
+    print("figures/full/00_verdicts, notebook 00 and README.md are up to date.")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

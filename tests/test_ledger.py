@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from mtlcore import ledger, paths, recorded
+from mtlcore import ledger, ledger_tables, paths, recorded
 from mtlcore.claims import Claim, load_claims, load_not_testable
 from mtlcore.evidence import draw_evidence, evidence_table, intervals_of
 from mtlcore.statistics import Interval
@@ -51,10 +51,10 @@ def test_ledger_computes_verdicts_and_names_what_has_no_evidence() -> None:
     assert rows.loc["H1-composition", "effect"] == "0.20 [0.15, 0.25]"
     assert rows.loc["H1-swap", "verdict"] == "holds in part"
     assert rows.loc["H1-swap", "effect"] == "\N{MINUS SIGN}0.200 to 0.000"
-    assert rows.loc["H1-dose", "verdict"] == ledger.NO_EVIDENCE
+    assert rows.loc["H1-dose", "verdict"] == ledger_tables.NO_EVIDENCE
     assert set(rows.loc[list(BARRED), "verdict"]) == {"not testable here"}
-    order = [name[:2] for name in rows.index]
-    assert order == sorted(order, key=list(ledger.IN_WORDS).index)
+    order = list(rows["group"])
+    assert order == sorted(order, key=list(ledger_tables.IN_WORDS).index)
 
 
 def test_ledger_refuses_evidence_beyond_the_register() -> None:
@@ -68,7 +68,7 @@ def test_ledger_refuses_evidence_beyond_the_register() -> None:
 
 
 def test_a_cell_says_the_verdict_in_words_or_counts_the_rows_that_disagree() -> None:
-    lines = ledger.matrix(ledger.ledger(CLAIMS, evidence_table(CLAIMS, FOUND), BARRED)).splitlines()
+    lines = ledger_tables.matrix(ledger.ledger(CLAIMS, evidence_table(CLAIMS, FOUND), BARRED)).splitlines()
     cells = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in lines if line.startswith("| **")}
     h1 = next(found for name, found in cells.items() if name.startswith("**H1**"))
     assert h1[0].strip() == ("\u2714\xa01 \u25d0\xa01 \u2026\xa02<br>[02](notebooks/02_hydalearn_synthetic.ipynb)")
@@ -80,12 +80,13 @@ def test_a_cell_says_the_verdict_in_words_or_counts_the_rows_that_disagree() -> 
     )
 
 
-def test_what_is_derived_here_is_no_claim_of_a_paper() -> None:
+def test_what_is_ours_is_no_claim_of_a_paper() -> None:
     table = ledger.ledger(CLAIMS, ledger.evidence(), BARRED)
-    derived = table[table["certainty"] == "D"]
-    assert len(derived) > 0
-    without = ledger.matrix(table.drop(derived.index)).splitlines()
-    assert ledger.matrix(table).splitlines()[:-1] == without[:-1]
+    ours = table[table["group"] == "ours"]
+    assert set(ours["claim"]) == {name for name, claim in CLAIMS.items() if claim.certainty == "D"} != set()
+    with_them, without = (ledger_tables.matrix(t).splitlines()[:-2] for t in (table, table.drop(ours.index)))
+    assert with_them[:-1] == without[:-1]
+    assert with_them[-1] != without[-1]
 
 
 # The committed evidence.
@@ -101,14 +102,14 @@ def test_every_testable_claim_has_its_evidence() -> None:
 
 def test_readme_shows_the_verdicts_of_the_committed_evidence() -> None:
     readme = (paths.ROOT / "README.md").read_text(encoding="utf-8")
-    current = ledger.matrix(ledger.ledger(CLAIMS, ledger.evidence(), BARRED))
+    current = ledger_tables.matrix(ledger.ledger(CLAIMS, ledger.evidence(), BARRED))
     assert ledger.with_ledger(readme, current) == readme, "run make claims"
 
 
 def test_readme_without_markers_is_refused(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# no markers\n")
     with pytest.raises(ValueError, match="one pair of markers"):
-        ledger.main(tmp_path / "README.md")
+        ledger.write_readme(tmp_path / "README.md", ledger.ledger(CLAIMS, ledger.evidence(), BARRED))
     assert (tmp_path / "README.md").read_text() == "# no markers\n"
 
 

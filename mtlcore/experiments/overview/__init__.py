@@ -1,0 +1,1 @@
+"""What the front door shows: each method in one picture, and all verdicts in one."""
