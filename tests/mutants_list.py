@@ -242,6 +242,20 @@ COMPARISON = (
         ("tests/test_fair_comparisons.py::test_settings_are_chosen_by_the_validation_loss",),
     ),
     Mutant(
+        "tuning AdaTask on test data",
+        "The learning rates of the scale-gap and recommendation studies are chosen by the loss that is then reported.",
+        "mtlcore/experiments/scale_gap/report.py",
+        (('log_losses(tuning, "validation loss")', 'log_losses(tuning, "test loss")'),),
+        ("tests/test_fair_comparisons.py::test_rates_are_chosen_by_the_validation_loss",),
+    ),
+    Mutant(
+        "tuning scenes on test data",
+        "The learning rates of the scene study are chosen on the images that are then reported.",
+        "mtlcore/experiments/scenes/report.py",
+        (('tuning["fold"] == "validation"', 'tuning["fold"] == "test"'),),
+        ("tests/test_fair_comparisons.py::test_rates_of_scenes_are_chosen_on_the_validation_fold",),
+    ),
+    Mutant(
         "epoch chosen on the test fold",
         "Each run keeps the epoch that was best on the rows it is reported on.",
         "mtlcore/experiments/tabular/study.py",

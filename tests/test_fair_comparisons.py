@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from mtlcore.experiments.method_comparison import choose
+from mtlcore.experiments.scale_gap import report as scale_gap
+from mtlcore.experiments.scenes import report as scenes
 from mtlcore.experiments.tabular import study as tabular
 from mtlcore.experiments.tabular.folds import Folds, folds_of
 from mtlcore.experiments.weights import study as synthetic
@@ -45,16 +47,37 @@ SYNTHETIC: dict[str, Any] = {
 METHODS = ("single task", "equal weights", "cosine gate", "HydaLearn")
 
 
-def test_settings_are_chosen_by_the_validation_loss() -> None:
-    """Two settings: one is best on the validation fold, the other on the test fold, which `train_grid` measures too."""
-    losses = {"validation loss": {0.1: 1.0, 0.2: 2.0, 0.3: 3.0}, "test loss": {0.1: 3.0, 0.2: 2.0, 0.3: 1.0}}
+def tuning_runs(validation: dict[str, Any], test: dict[str, Any]) -> pd.DataFrame:
+    """Tuning runs at three rates: the first is best on the validation fold, the last on the test fold."""
     rows = [
-        {"scale": 1.0, "rate": rate, "seed": seed, "metric": metric, "value": value + 0.01 * seed}
-        for metric, grid in losses.items()
-        for rate, value in grid.items()
+        {
+            **fold, "problem": "p", "optimizer": "Adam", "method": "joint", "spread": 1.0, "scale": 1.0, "rate": rate,
+            "seed": seed, "task": 1, "layer": 0, "epoch": 0, "value": value + 0.01 * seed,
+        }
+        for fold, losses in ((validation, [1.0, 2.0, 3.0]), (test, [3.0, 2.0, 1.0]))
+        for rate, value in zip([0.1, 0.2, 0.3], losses, strict=True)
         for seed in range(3)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_settings_are_chosen_by_the_validation_loss() -> None:
+    """HydaLearn's two studies tune with cells that measure the test loss too."""
+    assert choose(tuning_runs({"metric": "validation loss"}, {"metric": "test loss"}), "joint").rate == 0.1
+
+
+def test_rates_are_chosen_by_the_validation_loss() -> None:
+    """Likewise the scale gap and, with the same function, the recommendation study."""
+    best = scale_gap.best_rates(tuning_runs({"metric": "validation loss"}, {"metric": "test loss"}))
+    assert best["rate"].tolist() == [0.1]
+
+
+def test_rates_of_scenes_are_chosen_on_the_validation_fold() -> None:
+    found = [
+        tuning_runs({"metric": metric, "fold": "validation"}, {"metric": metric, "fold": "test"})
+        for metric in scenes.LOSSES
     ]
-    assert choose(pd.DataFrame(rows), "m").rate == 0.1
+    assert scenes.best_rates(pd.concat(found))["rate"].tolist() == [0.1]
 
 
 def with_another_test_fold(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
