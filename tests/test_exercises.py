@@ -170,6 +170,17 @@ def test_a_right_answer_found_in_another_way_is_green(name: str, answer: Callabl
     assert report.solved, str(report)
 
 
+def test_the_same_batch_gain_is_too_large_by_the_covariance_over_the_batch_size() -> None:
+    """What exercise 5 of notebook 01 says, over all mini-batches of 2 out of 4 examples, drawn with replacement."""
+    draw, a = Draw(seed=1), 0.5
+    main, task = draw.numbers(4, 3), draw.numbers(4, 3)
+    batches = [[i, j] for i in range(4) for j in range(4)]
+    same_batch = torch.stack([a * main[batch].mean(0) @ task[batch].mean(0) for batch in batches]).mean()
+    covariance = ((main - main.mean(0)) * (task - task.mean(0))).sum(1).mean()
+    torch.testing.assert_close(same_batch - a * main.mean(0) @ task.mean(0), a / 2 * covariance)
+    assert abs(covariance) > 0.1
+
+
 def test_a_check_says_the_same_every_time_and_leaves_torch_as_it_was() -> None:
     torch.manual_seed(3)
     state, default = torch.get_rng_state(), torch.get_default_dtype()
