@@ -9,6 +9,8 @@ of as many bytes as its optimizer and its weighting have to read and write (`mtl
 """
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
 
 import torch
 
@@ -44,13 +46,15 @@ def problem(widths: Sequence[int], batch_size: int, num_tasks: int, runs: int, d
 class Floor:
     """The bare matrix products of a method's passes, and a copy of what it has to move besides."""
 
-    def __init__(self, method: str, widths: Sequence[int], batch_size: int, num_tasks: int, runs: int, device: str):
+    def __init__(
+        self, method: str, widths: Sequence[int], batch_size: int, num_tasks: int, runs: int, device: str
+    ) -> None:
         self.cost = cost(method, num_tasks)
         self.layers = [
             [torch.randn(runs, *shape, device=device) for shape in ((batch_size, a), (a, b), (batch_size, b))]
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            for a, b in pairwise(widths)
         ]
-        size = runs * sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
+        size = runs * sum(a * b for a, b in pairwise(widths))
         self.source, self.target = (torch.zeros(max(1, size // 2), device=device) for _ in range(2))
 
     def __call__(self) -> None:
@@ -77,13 +81,13 @@ def point(
     floors = {cost(method, num_tasks): Floor(method, *sizes) for method in able}
     times = milliseconds([*steps, *floors.values()], rounds=5, repeats=1)
     least = dict(zip(floors, times[len(able) :], strict=True))
-    own = {"tasks": num_tasks, "runs": runs, "problem": sweep}
-    own["parameters"] = sum(p.numel() for p in problems[0].shared) // runs
+    size = sum(p.numel() for p in problems[0].shared) // runs
+    row = partial(Row, tasks=num_tasks, unit="ms", runs=runs, problem=sweep, parameters=size)
     rows = []
     for method, time in zip(able, times, strict=False):
         floor = least[cost(method, num_tasks)]
-        rows.append(Row(method, measure="step per run", value=time / runs, unit="ms", **own))
-        rows.append(Row(method, measure="floor per run", value=floor / runs, unit="ms", **own))
+        rows.append(row(method, measure="step per run", value=time / runs))
+        rows.append(row(method, measure="floor per run", value=floor / runs))
     return rows
 
 

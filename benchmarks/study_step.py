@@ -30,13 +30,13 @@ def measure(study: Study) -> list[Row]:
     able = [method for method in study.methods if method not in AGGREGATORS or not_run(method) is None]
     steps = [make(study, method) for method in able]
     size = sum(p.numel() for p in steps[0].problem.shared)
-    own = {"tasks": study.num_tasks, "problem": study.name, "parameters": size}
+    row = partial(Row, tasks=study.num_tasks, problem=study.name, parameters=size)
     rows = []
     for method, time in zip(able, milliseconds([*steps], rounds=15), strict=True):
         networks = study.num_tasks if method == "single tasks" else 1
         peak = networks * peak_bytes(partial(make, study, method), "cpu")
-        rows.append(Row(method, measure="step", value=networks * time, unit="ms", **own))
-        rows.append(Row(method, measure="peak", value=peak / 1e6, unit="MB", **own))
+        rows.append(row(method, measure="step", value=networks * time, unit="ms"))
+        rows.append(row(method, measure="peak", value=peak / 1e6, unit="MB"))
     return rows
 
 

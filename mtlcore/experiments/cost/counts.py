@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -33,7 +34,7 @@ class Cost:
 
 
 def cost(method: str, num_tasks: int) -> Cost:
-    """The formula of a method, with T the number of tasks:
+    """Give the formula of a method for T tasks.
 
     =========================================  ========  =========  =======  =======
     method                                     forwards  gradients  numbers  moved
@@ -78,10 +79,10 @@ def products(method: str, num_tasks: int, widths: Sequence[int], batch_size: int
         batch_size: Examples.
     """
     passes = cost(method, num_tasks)
-    layers = [2 * batch_size * a * b for a, b in zip(widths[:-1], widths[1:], strict=True)]
+    layers = [2 * batch_size * a * b for a, b in pairwise(widths)]
     head = 2 * batch_size * widths[-1]
     forward = sum(layers) + num_tasks * head
-    size = sum((a + 1) * b for a, b in zip(widths[:-1], widths[1:], strict=True))
+    size = sum((a + 1) * b for a, b in pairwise(widths))
     inner = 2 * num_tasks**2 * size if method in AGGREGATORS else 0
     return passes.forwards * forward + passes.gradients * (2 * sum(layers) - layers[0]) + 2 * num_tasks * head + inner
 
@@ -117,8 +118,9 @@ def count(method: str, num_tasks: int, widths: Sequence[int], batch_size: int) -
         step()
     size = sum(p.numel() for p in problem.shared)
     state = step.optimizer.state
-    held = [[p, p.grad, task_grad_of(p), *(v for name, v in state[p].items() if name != "step")] for p in problem.shared]
+    held = [
+        [p, p.grad, task_grad_of(p), *(v for name, v in state[p].items() if name != "step")] for p in problem.shared
+    ]
     numbers, rest = divmod(sum(x.numel() for tensors in held for x in tensors if x is not None), size)
     assert rest == 0, "every method keeps whole copies of the shared parameters"
     return len(forwards), len(gradients), numbers, counter.get_total_flops()
-

@@ -18,12 +18,20 @@ from mtlcore import paths
 from mtlcore.experiments.cost.studies import Study
 from mtlcore.experiments.scenes.report import scores, with_delta_m
 from mtlcore.experiments.scenes.study import ALONE
+from mtlcore.figures import read_manifest, read_numbers
 from mtlcore.results import Results
 from mtlcore.statistics import paired_interval
 
+TABLE = "10_quality"  # the committed figure whose CSV keeps what `quality` gives
+COLUMNS = ("notebook", "study", "method", "mean", "low", "high", "count", "settings", "recorded seconds")
 TUNING = 1000  # the first seed that no final run has, in all notebooks
 # How the studies of all tasks, where each has a network of its own, call the methods.
-NAMES = {"joint": "equal weights", "joint 1:1": "equal weights", "single task": "single tasks", "AdaTask": "AdaTask-Adam"}
+NAMES = {
+    "joint": "equal weights",
+    "joint 1:1": "equal weights",
+    "single task": "single tasks",
+    "AdaTask": "AdaTask-Adam",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Cell:
     @property
     def tuning(self) -> bool:
         """Whether its runs chose settings."""
-        return min(self.configuration["seeds"]) >= TUNING
+        return bool(min(self.configuration["seeds"]) >= TUNING)
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ def _seconds(cell: Cell) -> float:
 
 def published(study: Study) -> dict[str, float]:
     """Read from figures/full/ the published mean differences `study.first` minus each other method."""
-    rows = pd.read_csv(paths.COMMITTED_FIGURES / f"{study.stem}.csv")
+    rows = read_numbers(paths.COMMITTED_FIGURES, study.stem)
     for column, value in study.rows.items():
         rows = rows[rows[column] == value]
     means = rows.set_index(study.column)["mean"]
@@ -177,8 +185,8 @@ def quality(study: Study, folder: Path) -> pd.DataFrame | None:
 
     Returns:
         One row per method: mean, low, high and count of the difference of `study.measure`, below 0 where the method is
-        better; `settings` it was tuned over and the recorded `seconds` of a training. None where the folder lacks the
-        published runs.
+        better; the `settings` it was tuned over and the `recorded seconds` of a training, on whatever else the machine
+        did then. None where the folder lacks the published runs.
     """
     cells = stored_cells(folder, study)
     chosen = published_runs(study, candidates(study, cells))
@@ -191,5 +199,38 @@ def quality(study: Study, folder: Path) -> pd.DataFrame | None:
         pair = pd.concat([run.loss, single.loss], axis=1, join="inner").dropna()
         interval = paired_interval(pair.iloc[:, 0], pair.iloc[:, 1], test_to_train=study.test_to_train)
         tuned = settings(study, cells, method, run.code)
-        rows.append({"study": study.name, "method": method, **vars(interval), "settings": tuned, "seconds": run.seconds})
+        costs = {"settings": tuned, "recorded seconds": run.seconds}
+        rows.append({"notebook": study.notebook, "study": study.name, "method": method, **vars(interval), **costs})
     return pd.DataFrame(rows)
+
+
+def gather(studies: Sequence[Study], folder: Path | None) -> tuple[pd.DataFrame, list[str]]:
+    """Collect the quality of several studies: from a folder's stored runs, else from the committed table.
+
+    Args:
+        studies: Which.
+        folder: Of stored results; None reads the committed table alone.
+
+    Returns:
+        The rows of `quality`, and the names of the studies whose runs were read from the folder.
+
+    Raises:
+        ValueError: A study is in neither.
+    """
+    figures = paths.COMMITTED_FIGURES
+    made = TABLE in read_manifest(figures)
+    kept = read_numbers(figures, TABLE) if made else pd.DataFrame(columns=list(COLUMNS))
+    tables, read = [], []
+    for study in studies:
+        table = None if folder is None else quality(study, folder)
+        if table is not None:
+            read.append(study.name)
+        else:
+            table = kept.loc[kept["study"] == study.name, list(COLUMNS)]
+        if table.empty:
+            raise ValueError(
+                f"The full profile of notebook {study.notebook} should have been run in this checkout. Found no stored "
+                f"runs that give its published numbers. Run make full NOTEBOOK={study.notebook[:2]} first."
+            )
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True), read

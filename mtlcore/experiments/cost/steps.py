@@ -12,7 +12,7 @@ from mtlcore.baselines import AGGREGATORS, make_baseline, trained_parameters
 from mtlcore.experiments.weights.study import STATIC
 from mtlcore.hydalearn import HydaLearn
 from mtlcore.runs import StaticWeights, Weighting
-from mtlcore.stacked import Batch, LossesFn
+from mtlcore.stacked import Batch, LossesFn, StackedModel
 from mtlcore.task_gradients import combine, task_backward, zero_task_grad
 
 ONE_PASS = (*STATIC, "uncertainty weighting", "DWA")  # one backward pass of a weighted sum of losses
@@ -89,7 +89,7 @@ def _combined(problem: Problem, batch: Batch) -> None:
 def _weighting(method: str, problem: Problem, lookahead: str) -> Weighting:
     model, losses_fn, num_tasks = problem.model, problem.losses_fn, len(problem.kinds)
     if method in STATIC:
-        runs = [model.num_runs] if hasattr(model, "num_runs") else []
+        runs = [model.num_runs] if isinstance(model, StackedModel) else []
         weights = torch.full([num_tasks, *runs], STATIC[method], device=problem.shared[0].device)
         weights[0] = 1
         return StaticWeights(model, losses_fn, weights)

@@ -19,7 +19,15 @@ from mtlcore.scene_models import UNet
 # What the notebooks compare; a method that TorchJD lacks or that does not train in a study is left out where it is.
 WEIGHTS = (*ONE_PASS, "GradNorm", "cosine gate", "OL-AUX", "per-task RMS", *AGGREGATORS, "HydaLearn")
 OWN_WEIGHTS = tuple(method for method in WEIGHTS if method not in AGGREGATORS)
-ACCUMULATORS = ("single tasks", "equal weights", "uncertainty weighting", "DWA", "GradNorm", "per-task RMS", "AdaTask-Adam")
+ACCUMULATORS = (
+    "single tasks",
+    "equal weights",
+    "uncertainty weighting",
+    "DWA",
+    "GradNorm",
+    "per-task RMS",
+    "AdaTask-Adam",
+)
 
 
 @dataclass(frozen=True)
