@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from mtlcore import notebooks, paths
+from mtlcore import paths
 from mtlcore.claims import DOMAINS, Claim, NotTestable, load_claims, load_not_testable
 from mtlcore.evidence import intervals_of
-from mtlcore.figures import read_manifest
+from mtlcore.figures import read_manifest, read_numbers
 from mtlcore.ledger_tables import IN_WORDS, NO_EVIDENCE, NOT_TESTABLE, OFFICIAL, OVERVIEW, in_one_sentence, matrix
 from mtlcore.verdicts import Direction, combine, verdict
-from mtlcore.writing import write
+from mtlcore.writing import sentence, write
 
 BEGIN, END = "<!-- ledger: written by make claims -->", "<!-- end of ledger -->"
 BOUNDS: dict[Direction, str] = {
@@ -31,8 +31,7 @@ BOUNDS: dict[Direction, str] = {
 
 def evidence(folder: Path = paths.COMMITTED_FIGURES) -> pd.DataFrame:
     """The evidence tables of all notebooks of a folder of figures, one below the other; empty when there are none."""
-    stems = [stem for stem in read_manifest(folder) if stem.endswith("_claims")]
-    tables = [pd.read_csv(folder / f"{stem}.csv") for stem in stems]
+    tables = [read_numbers(folder, stem) for stem in read_manifest(folder) if stem.endswith("_claims")]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["claim"])
 
 
@@ -130,6 +129,8 @@ def write_readme(readme: Path, table: pd.DataFrame) -> None:
 
 def main() -> int:
     """Draw the verdicts, record notebook 00 and write the README's matrix, in this order; returns the exit status."""
+    from mtlcore import notebooks  # takes a second, which notebook 00 need not wait for
+
     try:
         table = ledger(load_claims(), evidence(), load_not_testable())
         overview = str(paths.NOTEBOOKS / f"{OVERVIEW}.ipynb")
@@ -139,7 +140,7 @@ def main() -> int:
                 return 1
         write_readme(paths.ROOT / "README.md", table)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(sentence(error) if isinstance(error, OSError) else error, file=sys.stderr)
         return 1
     print(in_one_sentence(table))
     print("figures/full/00_verdicts, notebook 00 and README.md are up to date.")

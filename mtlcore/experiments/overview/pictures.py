@@ -112,9 +112,9 @@ def divide(scale: float, num_parameters: int, steps: int, seed: int) -> tuple[pd
         seed: Of the gradients.
 
     Returns:
-        One row per method and task: method, task, `gradient`, `divisor` and `update`, root mean squares over the
-        parameters at the end, the update over the learning rate; and the share of the updates (rAU) of the second
-        task, a row per method and parameter.
+        One row per method and task: method, task, and of the parameters' root mean squares over time at the end the
+        median: `gradient`, `divisor`, and `update` over the learning rate; and the share of the updates (rAU) of the
+        second task, a row per method and parameter.
     """
     generator = torch.Generator().manual_seed(seed)
     size = torch.tensor([1.0, scale], dtype=torch.float64).unsqueeze(1)
@@ -135,9 +135,9 @@ def divide(scale: float, num_parameters: int, steps: int, seed: int) -> tuple[pd
             optimizer.step()
             own = p.task_grad if method == "AdaTask-Adam" else p.task_grad.sum(0).expand(2, -1)  # type: ignore[attr-defined]
             squares = 0.999 * squares + 0.001 * own.square()
-        divisors = (squares / (1 - 0.999**steps)).mean(1).sqrt()
-        updates = (dominance.au[p] / (1 - dominance.decay**steps)).mean(1).sqrt() / 1e-3
-        gradients = (size * (drift + noise)).square().mean((0, 2)).sqrt()
+        divisors = (squares / (1 - 0.999**steps)).sqrt().median(1).values
+        updates = (dominance.au[p] / (1 - dominance.decay**steps)).sqrt().median(1).values / 1e-3
+        gradients = (size * (drift + noise)).square().mean(0).sqrt().median(1).values
         for number, task in enumerate(PAIR):
             values = {"gradient": gradients[number], "divisor": divisors[number], "update": updates[number]}
             rows.append({"method": method, "task": task} | {name: float(value) for name, value in values.items()})
