@@ -83,6 +83,8 @@ def draw_tuning(curves: pd.DataFrame) -> Figure:
                 ax.plot(rows["value"], rows["loss"], marker="o", ms=3, lw=1.4, label=method, **look)
                 ax.plot(ring["value"], ring["loss"], "o", ms=8, mfc="none", mec=COLOURS[str(method)], mew=1.3)
             ax.set(xscale="log", ylim=(best.min() * 0.997, best.min() + 3.0 * (best.max() - best.min())))
+            values = sorted(here.loc[here["knob"] == knob, "value"].unique())[::2]  # room for every second one
+            ax.set_xticks(values, [f"{value:g}" for value in values], fontsize=8)
             ax.xaxis.set_minor_locator(NullLocator())
             ax.yaxis.set_major_locator(MaxNLocator(5))
             ax.set_xlabel({"rate": "learning rate", "scale": "auxiliary scale or weight"}[knob])
@@ -95,28 +97,34 @@ def draw_tuning(curves: pd.DataFrame) -> Figure:
 
 
 def draw_shares(dose: pd.DataFrame, plain: Mapping[str, float], auxiliaries: Mapping[str, int]) -> Figure:
-    """Draw the auxiliary tasks' share of the updates over their mean weight, a panel per problem.
+    """Draw the auxiliary tasks' mean weight (above) and share of the updates (below) over the auxiliary loss scale.
 
     Args:
         dose: Of `report.by_level`, with the column `problem`.
         plain: Problem -> the share under AdaTask without weights.
         auxiliaries: Problem -> number of auxiliary tasks.
     """
-    fig, axes = plt.subplots(1, len(plain), sharey=True, figsize=(2.5 * len(plain) + 0.6, 3.9), squeeze=False)
-    level = np.linspace(0.0, 1.0, 101)
-    for ax, (problem, share) in zip(axes[0], plain.items(), strict=True):
-        ax.axhline(share, color=COLOURS["AdaTask"], lw=1.4, ls=":", label="AdaTask without weights")
-        curve = [constant_share(w, auxiliaries[problem]) for w in level]
-        ax.plot(level, curve, color=INK, lw=1, ls="--", label="constant weights on updates, equal tasks")
-        for method, rows in dose[dose["problem"] == problem].groupby("method", sort=False):
-            rows = rows.sort_values("level")
-            colour = COLOURS[str(method)]
-            ax.fill_between(rows["level"], rows["low"], rows["high"], color=colour, alpha=0.15, lw=0)
-            ax.plot(rows["level"], rows["mean"], MARKS[str(method)], ls="-", ms=4, color=colour, label=method)
-        ax.set(title=problem, xlim=(0, max(0.6, 1.05 * dose["level"].max())), ylim=(0, 1))
-    axes[0, 0].set_ylabel("auxiliary share of AU")
-    fig.supxlabel("mean auxiliary weight (share of the sum), raised by the auxiliary loss scale", fontsize=10)
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    size = (2.5 * len(plain) + 0.6, 5.6)
+    fig, axes = plt.subplots(2, len(plain), sharex="col", sharey="row", figsize=size, squeeze=False)
+    for (above, below), (problem, share) in zip(axes.T, plain.items(), strict=True):
+        here = dose[dose["problem"] == problem]
+        below.axhline(share, color=COLOURS["AdaTask"], lw=1.4, ls=":", label="AdaTask without weights")
+        for method, rows in here.groupby("method", sort=False):
+            rows, look = (
+                rows.sort_values("scale"),
+                {"color": COLOURS[str(method)], "marker": MARKS[str(method)], "ms": 4},
+            )
+            above.plot(rows["scale"], rows["level"], **look)
+            below.fill_between(rows["scale"], rows["low"], rows["high"], color=look["color"], alpha=0.15, lw=0)
+            below.plot(rows["scale"], rows["mean"], label=method, **look)
+            if method == MEAN:
+                expected = [constant_share(w, auxiliaries[problem]) for w in rows["level"]]
+                below.plot(rows["scale"], expected, color=INK, lw=1, ls="--", label="constant weights, equal tasks")
+        above.set(title=problem, xscale="log", ylim=(0, 1))
+        below.set(xlabel="auxiliary loss scale", ylim=(0, 1))
+    axes[0, 0].set_ylabel("mean auxiliary weight\n(share of the sum)")
+    axes[1, 0].set_ylabel("auxiliary share of AU")
+    fig.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return fig
 
 
@@ -152,7 +160,7 @@ def draw_forest(table: pd.DataFrame, measures: Mapping[str, Measure], smallest: 
         ax.set_title(problem)
         better = f"{LEFT} better" if measure.lower else f"better {RIGHT}"
         ax.set_xlabel(f"{'test loss, %' if measure.log else measure.text}\n{better}", fontsize=9)
-        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_locator(MaxNLocator(3))
         ax.grid(axis="y", visible=False)
     axes[0, 0].set_yticks(range(len(order)), order)
     axes[0, 0].set_ylim(len(order) - 0.5, -0.5)
@@ -164,27 +172,25 @@ def draw_forest(table: pd.DataFrame, measures: Mapping[str, Measure], smallest: 
 
 
 def draw_cost(table: pd.DataFrame) -> Figure:
-    """Draw the test loss relative to equal weights over the time of a run, a panel per problem.
+    """Draw the test loss relative to equal weights over the time of a training step, a panel per problem.
 
     Args:
-        table: One row per problem and method: `seconds` of a run over those of equal weights, `gradients` per step,
+        table: One row per problem and method: `seconds` of a step over those of equal weights, `gradients` per step,
             and the log difference of test losses `mean`, `low`, `high`.
     """
     problems = list(table["problem"].unique())
-    fig, axes = plt.subplots(1, len(problems), figsize=(2.5 * len(problems) + 0.6, 4.0), squeeze=False)
+    fig, axes = plt.subplots(1, len(problems), figsize=(2.5 * len(problems) + 0.6, 4.2), squeeze=False)
     for ax, problem in zip(axes[0], problems, strict=True):
         ax.axhline(0, color=INK, lw=0.8)
         for row in table[table["problem"] == problem].to_dict("records"):
             low, mean, high = (100 * np.expm1(row[key]) for key in ("low", "mean", "high"))
-            colour, label = COLOURS[row["method"]], f"{row['method']} ({row['gradients']:g})"
-            ax.errorbar(row["seconds"], mean, [[mean - low], [high - mean]], color=colour, marker="o", ms=5, lw=1.2,
-                        label=label)  # fmt: skip
-        ax.set(title=problem, xscale="log")
-        times = [t for t in (0.5, 1, 2, 4, 8) if t <= 1.3 * table["seconds"].max()]
-        ax.set_xticks(times, [f"{t:g}" for t in times])
+            look = {"color": COLOURS[row["method"]], "label": f"{row['method']} ({row['gradients']:g})"}
+            ax.errorbar(row["seconds"], mean, [[mean - low], [high - mean]], marker="o", ms=5, lw=1.2, **look)
+        ax.set(title=problem, xscale="log", xlabel="time of a step")
+        times = [t for t in (1, 2, 4, 8) if t <= 1.3 * table["seconds"].max()]
+        ax.set_xticks(times, [f"x {t:g}" for t in times])
         ax.xaxis.set_minor_locator(NullLocator())
     axes[0, 0].set_ylabel("test loss against equal weights, %")
-    fig.supxlabel("seconds of a run / those of equal weights", fontsize=10)
     title = "in brackets: gradients of the shared layers per step, with two tasks"
     handles = axes[0, 0].get_legend_handles_labels()
     fig.legend(*handles, loc="outside lower center", ncols=4, fontsize=8, title=title, title_fontsize=8)
