@@ -99,7 +99,8 @@ def _check_unsolved(notebook: Notebook, name: str) -> None:
     if problems := guard(paths.NOTEBOOKS / f"{name}.ipynb"):
         raise ValueError(f"{name}.ipynb: {problems[0]}")
     found = [
-        "".join(text for output in cell["outputs"] for text in output["text"]) for cell in exercise_cells(notebook)
+        "".join(text for output in cell["outputs"] for text in output.get("text", ""))
+        for cell in exercise_cells(notebook)
     ]
     wanted = [f"{exercise.title}: not solved yet\n" for exercise in EXERCISES[name]]
     if found != wanted:
