@@ -9,6 +9,7 @@ import argparse
 import ast
 import contextlib
 import difflib
+import hashlib
 import json
 import os
 import shutil
@@ -187,10 +188,7 @@ def execute(
 
 def _run(path: Path, attempt: Path, parameters: dict[str, Any], variables: Mapping[str, str | None]) -> None:
     """Execute a notebook into another file with papermill."""
-    with (
-        _environment(variables),
-        tempfile.TemporaryDirectory(prefix="kernel-") as sockets,
-    ):
+    with _environment(variables), _sockets(attempt) as sockets:
         papermill.execute_notebook(
             path,
             attempt,
@@ -203,6 +201,25 @@ def _run(path: Path, attempt: Path, parameters: dict[str, Any], variables: Mappi
                 {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/socket", "transport_encryption": "auto"}}
             ),
         )
+
+
+@contextlib.contextmanager
+def _sockets(attempt: Path) -> Iterator[Path]:
+    """A folder for the kernel's sockets, whose paths have to be short; it takes the place of one that a kill left."""
+    name = hashlib.sha256(f"{os.getuid()} {attempt.resolve()}".encode()).hexdigest()[:16]
+    try:
+        folder = Path(tempfile.gettempdir()) / f"kernel-{name}"
+    except FileNotFoundError as error:  # as Python says of folders that are full
+        raise OSError(
+            f"A folder for temporary files should have room. Found: {error.strerror}. Free some space there, or name "
+            "another in the environment variable TMPDIR, and run the same command again; what was finished is kept."
+        ) from error
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def record(path: Path) -> None:
