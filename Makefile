@@ -46,8 +46,20 @@ full: $(names:%=build/full/%.ipynb)  ##  4400 s  execute the full profile (CPU t
 	else echo "Nothing to do: figures/full/ is up to date with $(words $(names)) notebooks."; fi
 
 .PHONY: claims
-claims: environment  ##     2 s  compute the verdicts from figures/full/ and write them into README.md
+claims: environment  ##    10 s  compute the verdicts from figures/full/, write them into README.md and notebook 00
 	@$(python) -m mtlcore.ledger
+
+.PHONY: compare
+compare: environment  ##     2 s  hold your own figures/full/ against the committed numbers, one by one
+	@$(python) -m mtlcore.compare
+
+.PHONY: mutants
+mutants: environment  ##   120 s  plant known defects in copies of the code; each has to turn its named check red
+	@$(python) tests/mutants.py
+
+.PHONY: student
+student: environment  ##     3 s  write build/student/: the coursework without its solutions
+	@$(python) -m mtlcore.coursework
 
 .PHONY: lab
 lab: environment  ##     3 s  open the notebooks in JupyterLab
