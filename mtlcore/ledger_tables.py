@@ -80,6 +80,7 @@ def matrix(table: pd.DataFrame) -> str:
         cells = [_cell(rows[rows["domain"] == domain]) for domain in domains]
         lines.append(f"| **{group}** {words} | {' | '.join(cells)} |")
     key = "Where the rows of a cell disagree it counts them, one row per measure; a notebook's number leads to it."
+    key += " Two rows of H2, jump and switchoff, plant a change of relevance, to see whether it would be noticed."
     whole = f"[Notebook 00](notebooks/{OVERVIEW}.ipynb) has each row with its effect, and all of them in one picture."
     return "\n".join([*lines, "", f"{in_one_sentence(table)} {key} {whole}"])
 

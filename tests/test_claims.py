@@ -1,7 +1,9 @@
 """The register is sound, each kind of error is one sentence, and verdicts follow from intervals as by hand."""
 
+import itertools
 import math
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from mtlcore import paths
 from mtlcore.claims import DOMAINS, load_claims, load_not_testable
 from mtlcore.experiments.scenes.protocol import KNOWN_ROWS
 from mtlcore.figures import read_manifest
+from mtlcore.notebooks import parse_assignments
 from mtlcore.register import fingerprint
 from mtlcore.statistics import Interval
 from mtlcore.verdicts import Direction, Verdict, combine, verdict
@@ -126,6 +129,18 @@ def test_what_cannot_be_tested_says_what_the_source_reports() -> None:
     for claim in barred.values():
         for command in re.findall(r"notebooks/\w+\.ipynb", claim.how):
             assert command == f"notebooks/{claim.notebook}.ipynb"
+
+
+def test_the_commands_that_would_test_a_claim_name_parameters_that_there_are() -> None:
+    found = 0
+    for claim in load_not_testable().values():
+        if "python -m mtlcore.notebooks run" in claim.how:
+            words = shlex.split(claim.how[claim.how.index("python -m") :])
+            assignments = [value for flag, value in itertools.pairwise(words) if flag == "-p"]
+            given = parse_assignments(paths.NOTEBOOKS / f"{claim.notebook}.ipynb", assignments)
+            assert given["dataset"] in ("cityscapes", "tiktok", "wechat", "mimic")
+            found += 1
+    assert found >= 9
 
 
 # The loader.
