@@ -111,6 +111,45 @@ def _labels(ax: Axes, points: Iterable[tuple[str, float, float]]) -> None:
         )  # fmt: skip
 
 
+def draw_price(prices: pd.DataFrame, title: str) -> Figure:
+    """Draw what the papers' methods gain over methods of one backward pass, a panel per paper and a block per study.
+
+    Args:
+        prices: Of `report.price`.
+        title: Of the figure.
+    """
+    papers = list(dict.fromkeys(prices["method"]))
+    sizes = [int((prices["method"] == method).sum()) for method in papers]
+    fig, axes = plt.subplots(1, len(papers), figsize=(10.0, 0.8 + 0.27 * max(sizes)), squeeze=False)
+    for ax, method in zip(axes[0], papers, strict=True):
+        ax.axvline(0, color=INK, lw=0.8)
+        place, ticks = 0.0, {}
+        for _, rows in prices[prices["method"] == method].groupby("study", sort=False):
+            first = rows.iloc[0]
+            ratios = f"{first['passes ratio']:g} x gradients, {rows['seconds ratio'].median():.1f} x time"
+            ticks[place] = f"{first['notebook'][:2]} {first['study']}\n{ratios}"
+            for row in rows.to_dict("records"):
+                shade = colour(row["reference"])
+                ax.plot([row["gain low"], row["gain high"]], [place, place], color=shade, lw=1.6)
+                ax.plot(row["gain"], place, "o", color=shade, ms=5)
+                place += 1
+            place += 0.8
+        ax.set_yticks([tick + 1 for tick in ticks], list(ticks.values()))
+        ax.set_xscale("symlog", linthresh=10)
+        ax.set_xticks([-100, -30, -10, -5, 0, 5, 10, 30], ["-100", "-30", "-10", "-5", "0", "5", "10", "30"])
+        low, high = prices.loc[prices["method"] == method, "gain low"].min(), prices["gain high"].max()
+        ax.set_xlim(min(-12.0, 1.2 * low), max(12.0, 1.2 * high))
+        ax.grid(axis="y", visible=False)
+        ax.invert_yaxis()
+        ax.set_title(f"{method} over methods of one pass")
+        ax.set_xlabel("gain, % of the other's loss")
+    references = list(dict.fromkeys(prices["reference"]))
+    handles = [Line2D([], [], marker="o", color=colour(m), label=m) for m in references]
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(references))
+    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return fig
+
+
 def draw_growth(growth: pd.DataFrame, methods: Sequence[str], title: str) -> Figure:
     """Draw the time of a step against tasks, parameters and runs, above it and its floor, below their ratio.
 

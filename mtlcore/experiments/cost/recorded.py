@@ -5,7 +5,7 @@ published in figures/full/: every published difference of the study has to come 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from mtlcore import paths
+from mtlcore.experiments.cost.steps import ONE_PASS
 from mtlcore.experiments.cost.studies import Study
 from mtlcore.experiments.scenes.report import scores, with_delta_m
 from mtlcore.experiments.scenes.study import ALONE
@@ -22,8 +23,9 @@ from mtlcore.figures import read_manifest, read_numbers
 from mtlcore.results import Results
 from mtlcore.statistics import paired_interval
 
-TABLE = "10_quality"  # the committed figure whose CSV keeps what `quality` gives
-COLUMNS = ("notebook", "study", "method", "mean", "low", "high", "count", "settings", "recorded seconds")
+TABLES = ("10_quality", "10_price")  # the committed figures whose CSVs keep what `quality` gives
+PAPERS = ("HydaLearn", "AdaTask-Adam")
+COLUMNS = ("notebook", "study", "method", "reference", "mean", "low", "high", "count", "settings", "recorded seconds")
 TUNING = 1000  # the first seed that no final run has, in all notebooks
 # How the studies of all tasks, where each has a network of its own, call the methods.
 NAMES = {
@@ -177,31 +179,39 @@ def settings(study: Study, cells: Sequence[Cell], method: str, code: str) -> int
 
 
 def quality(study: Study, folder: Path) -> pd.DataFrame | None:
-    """Compute every method's paired difference to single-task training, with what its runs took.
+    """Compute every method's paired difference to single-task training, and that of the papers' to one-pass methods.
 
     Args:
         study: The study.
         folder: Of stored results.
 
     Returns:
-        One row per method: mean, low, high and count of the difference of `study.measure`, below 0 where the method is
-        better; the `settings` it was tuned over and the `recorded seconds` of a training, on whatever else the machine
-        did then. None where the folder lacks the published runs.
+        One row per method and `reference`: mean, low, high and count of the difference of log losses (of Delta_m for
+        the scenes), below 0 where the method is better; the `settings` it was tuned over and the `recorded seconds` of
+        a training, whatever else the machine did then. None where the folder lacks the published runs.
     """
     cells = stored_cells(folder, study)
     chosen = published_runs(study, candidates(study, cells))
     if chosen is None:
         return None
-    single = chosen["single task" if study.kind == "main task" else "single tasks"]
     rows = []
-    for method in (m for m in study.methods if m in chosen):
+    for method, reference in _pairs(study, chosen):
         run = chosen[method]
-        pair = pd.concat([run.loss, single.loss], axis=1, join="inner").dropna()
+        pair = pd.concat([run.loss, chosen[reference].loss], axis=1, join="inner").dropna()
         interval = paired_interval(pair.iloc[:, 0], pair.iloc[:, 1], test_to_train=study.test_to_train)
+        names = {"notebook": study.notebook, "study": study.name, "method": method, "reference": reference}
         tuned = settings(study, cells, method, run.code)
-        costs = {"settings": tuned, "recorded seconds": run.seconds}
-        rows.append({"notebook": study.notebook, "study": study.name, "method": method, **vars(interval), **costs})
+        rows.append({**names, **vars(interval), "settings": tuned, "recorded seconds": run.seconds})
     return pd.DataFrame(rows)
+
+
+def _pairs(study: Study, chosen: Mapping[str, Candidate]) -> list[tuple[str, str]]:
+    """Every method with single-task training, and the papers' methods with those of one backward pass."""
+    found = [method for method in study.methods if method in chosen]
+    ours = [method for method in found if method in PAPERS]
+    single = "single task" if study.kind == "main task" else "single tasks"
+    cheap = [method for method in found if method in ONE_PASS and method != single]
+    return [*((method, single) for method in found), *((method, other) for method in ours for other in cheap)]
 
 
 def gather(studies: Sequence[Study], folder: Path | None) -> tuple[pd.DataFrame, list[str]]:
@@ -217,20 +227,20 @@ def gather(studies: Sequence[Study], folder: Path | None) -> tuple[pd.DataFrame,
     Raises:
         ValueError: A study is in neither.
     """
-    figures = paths.COMMITTED_FIGURES
-    made = TABLE in read_manifest(figures)
-    kept = read_numbers(figures, TABLE) if made else pd.DataFrame(columns=list(COLUMNS))
+    made = read_manifest(paths.COMMITTED_FIGURES)
+    kept = [read_numbers(paths.COMMITTED_FIGURES, stem) for stem in TABLES if stem in made]
+    committed = pd.concat([pd.DataFrame(columns=list(COLUMNS)), *(table.reindex(columns=list(COLUMNS)) for table in kept)])
     tables, read = [], []
     for study in studies:
         table = None if folder is None else quality(study, folder)
         if table is not None:
             read.append(study.name)
         else:
-            table = kept.loc[kept["study"] == study.name, list(COLUMNS)]
+            table = committed[committed["study"] == study.name]
         if table.empty:
             raise ValueError(
                 f"The full profile of notebook {study.notebook} should have been run in this checkout. Found no stored "
                 f"runs that give its published numbers. Run make full NOTEBOOK={study.notebook[:2]} first."
             )
         tables.append(table)
-    return pd.concat(tables, ignore_index=True), read
+    return pd.concat(tables, ignore_index=True).infer_objects(), read

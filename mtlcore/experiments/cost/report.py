@@ -59,11 +59,39 @@ def counted(methods: Iterable[str], tasks: Sequence[int], widths: Sequence[int],
     return pd.DataFrame(rows)
 
 
+def gains(quality: pd.DataFrame) -> pd.DataFrame:
+    """Add `gain`, `gain low` and `gain high` to rows of `recorded.quality`: per cent of the reference's loss saved."""
+    relative = quality[["mean", "low", "high"]].astype(float)
+    logs = quality["study"].map({study.name: study.kind != "scenes" for study in STUDIES})
+    relative = relative.where(~logs, relative.map(math.expm1))  # Delta_m is relative already
+    turned = {"gain": "mean", "gain low": "high", "gain high": "low"}
+    return quality.assign(**{name: 0.0 - 100 * relative[column] for name, column in turned.items()})
+
+
+def price(quality: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """Set what the papers' methods gain over one-pass methods beside what they take in their place.
+
+    Args:
+        quality: Of `recorded.quality`, one-pass methods being the reference.
+        costs: Of `study_costs`.
+
+    Returns:
+        The rows with their `gain`, `passes ratio` (gradient evaluations of one training over the reference's) and
+        `seconds ratio`.
+    """
+    by = costs.set_index(["study", "method"])[["passes", "training seconds"]]
+    own, other = (
+        by.loc[pd.MultiIndex.from_frame(quality[["study", name]])].to_numpy() for name in ("method", "reference")
+    )
+    ratios = pd.DataFrame(own / other, quality.index, ["passes ratio", "seconds ratio"])
+    return gains(quality).join(ratios)
+
+
 def study_costs(quality: pd.DataFrame, bench: pd.DataFrame) -> pd.DataFrame:
     """Add to the quality of methods what they cost.
 
     Args:
-        quality: Of `recorded.quality`, several studies.
+        quality: Of `recorded.quality`, several studies, single-task training being the reference.
         bench: Rows of the benchmark "study_step".
 
     Returns:
@@ -73,9 +101,6 @@ def study_costs(quality: pd.DataFrame, bench: pd.DataFrame) -> pd.DataFrame:
         of one step). NaN where a method was not measured.
     """
     studies = {study.name: study for study in STUDIES}
-    relative = quality[["mean", "low", "high"]].astype(float)
-    logs = quality["study"].map({name: study.kind != "scenes" for name, study in studies.items()})
-    relative = relative.where(~logs, relative.map(math.expm1))  # Delta_m is relative already
     measured = bench.pivot(index=["problem", "method"], columns="measure", values="value").astype(float)
     measured = measured.reindex(pd.MultiIndex.from_frame(quality[["study", "method"]]))
     steps = quality["study"].map({name: study.steps for name, study in studies.items()})
@@ -83,11 +108,8 @@ def study_costs(quality: pd.DataFrame, bench: pd.DataFrame) -> pd.DataFrame:
         cost(method, studies[study].num_tasks).gradients
         for study, method in quality[["study", "method"]].itertuples(index=False, name=None)
     ]
-    return quality.assign(
+    return gains(quality).assign(
         **{
-            "gain": 0.0 - 100 * relative["mean"],
-            "gain low": 0.0 - 100 * relative["high"],
-            "gain high": 0.0 - 100 * relative["low"],
             "passes": steps * each,
             "passes with tuning": steps * each * quality["settings"],
             "training seconds": steps * measured["step"].to_numpy() / 1e3,
@@ -128,6 +150,24 @@ def worth(rows: pd.DataFrame, method: str) -> str:
         f"{own['study']}: {method} {interval.mean:+z.1f} % [{interval.low:+z.1f}, {interval.high:+z.1f}], {told}, "
         f"{int(own['passes'])} passes; fewer passes and no lower mean: {names}"
     )
+
+
+def bought(prices: pd.DataFrame) -> list[str]:
+    """Say of each of the papers' methods how often its gain over methods of one pass is told apart, and where.
+
+    Args:
+        prices: Of `price`.
+    """
+    sentences = []
+    for method, rows in prices.groupby("method", sort=False):
+        found: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
+        for row in rows.to_dict("records"):
+            interval = Interval(row["gain"], row["gain low"], row["gain high"], row["count"])
+            found[interval.verdict(lower_is_better=False)].append(f"{row['study']} over {row['reference']}")
+        told = ", ".join(f"{name} {len(where)}" for name, where in found.items())
+        sentences.append(f"{method}, {len(rows)} comparisons at 95 % each: {told}")
+        sentences += [f"  {name}: {'; '.join(found[name])}" for name in ("better", "worse") if found[name]]
+    return sentences
 
 
 def growth(bench: pd.DataFrame, sweep: str) -> pd.DataFrame:
