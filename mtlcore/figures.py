@@ -288,10 +288,10 @@ def show_full(notebook: str) -> None:
     for image, table in evidence:
         seeds = read_manifest(image.parent)[image.stem]["seeds"]
         print(f"full profile, committed: {image.stem}, {len(seeds)} seeds, {len(table)} rows in {image.stem}.csv")
-        display(Shown(data=_half_size(image), width=720))
+        display(Shown(data=half_size(image), width=720))
 
 
-def _half_size(image: Path) -> bytes:
+def half_size(image: Path) -> bytes:
     """A PNG at half the resolution in 256 colours: a notebook holds every figure, and few readers load megabytes."""
     small = io.BytesIO()
     try:

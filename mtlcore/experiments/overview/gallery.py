@@ -3,7 +3,7 @@
 from IPython.display import Image, display
 
 from mtlcore import paths
-from mtlcore.figures import _half_size, read_manifest
+from mtlcore.figures import half_size, read_manifest
 
 
 def show(*stems: str) -> None:
@@ -19,4 +19,4 @@ def show(*stems: str) -> None:
     for stem in stems:
         entry = figures[stem]
         print(f"{stem}, full profile, {len(entry['seeds'])} seeds, numbers {entry['digest'][:12]} ({stem}.csv)")
-        display(Image(data=_half_size(paths.COMMITTED_FIGURES / f"{stem}.png"), width=720))
+        display(Image(data=half_size(paths.COMMITTED_FIGURES / f"{stem}.png"), width=720))
