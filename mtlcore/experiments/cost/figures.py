@@ -12,10 +12,10 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from mtlcore.experiments.cost.report import front
+from mtlcore.experiments.cost.studies import PAPERS
 from mtlcore.figures import METHOD_COLOURS
 
 INK, PALE = "#444444", "#C9C9C9"
-SHOWN = ("HydaLearn", "AdaTask-Adam")  # the papers' methods are labelled wherever they stand
 _ALSO = {"single tasks": "#000000", "T backward passes": "#444444"}
 _COLOURS = METHOD_COLOURS | _ALSO
 
@@ -68,7 +68,7 @@ def _plane(ax: Axes, rows: pd.DataFrame, axis: str, unbeaten: Sequence[str]) -> 
     steps = np.array([at[method] for method in unbeaten])
     ax.step(steps[:, 0], steps[:, 1], where="post", color=PALE, lw=4, zorder=0, solid_capstyle="round")
     for row, x in zip(rows.to_dict("records"), places, strict=True):
-        named = row["method"] in (*unbeaten, *SHOWN)
+        named = row["method"] in (*unbeaten, *PAPERS)
         ax.plot([x, x], [row["gain low"], row["gain high"]], color=colour(row["method"]), lw=1.3 if named else 0.7)
         ax.plot(x, row["gain"], "o", color=colour(row["method"]), ms=6 if named else 3.5, zorder=3)
     ax.set(xscale="log", xlim=(low / room, high * room))
@@ -76,7 +76,7 @@ def _plane(ax: Axes, rows: pd.DataFrame, axis: str, unbeaten: Sequence[str]) -> 
     ax.xaxis.set_major_locator(LogLocator(10, several))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     ax.xaxis.set_minor_locator(NullLocator())
-    _labels(ax, [(method, *at[method]) for method in dict.fromkeys((*unbeaten, *SHOWN)) if method in at])
+    _labels(ax, [(method, *at[method]) for method in dict.fromkeys((*unbeaten, *PAPERS)) if method in at])
 
 
 def _apart(costs: np.ndarray, gap: float) -> np.ndarray:
@@ -106,8 +106,9 @@ def _labels(ax: Axes, points: Iterable[tuple[str, float, float]]) -> None:
         taken.append((begin, begin + width, height))
         ax.annotate(
             name, (begin if across < 0.5 else begin + width, height), xycoords="axes fraction", fontsize=8,
-            ha="left" if across < 0.5 else "right", va="center", zorder=4, color=colour(name) if name in SHOWN else INK,
-            weight="bold" if name in SHOWN else "normal", path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            ha="left" if across < 0.5 else "right", va="center", zorder=4,
+            color=colour(name) if name in PAPERS else INK, weight="bold" if name in PAPERS else "normal",
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )  # fmt: skip
 
 
@@ -169,10 +170,10 @@ def draw_growth(growth: pd.DataFrame, methods: Sequence[str], title: str) -> Fig
             rows = growth[(growth["sweep"] == sweep) & (growth["method"] == method)].sort_values(sweep)
             if rows.empty:
                 continue
-            look = {"color": colour(method), "lw": 2.4 if method in SHOWN else 1.4, "marker": "o", "ms": 3.5}
+            look = {"color": colour(method), "lw": 2.4 if method in PAPERS else 1.4, "marker": "o", "ms": 3.5}
             above.plot(rows[sweep], rows["step ms"], **look)
             below.plot(rows[sweep], rows["seconds ratio"], **look)
-            if method in (*SHOWN, "equal weights"):
+            if method in (*PAPERS, "equal weights"):
                 above.plot(rows[sweep], rows["floor ms"], color=colour(method), lw=1.2, ls=":")
         for ax in (above, below):
             ax.set(xscale="log", yscale="log")
@@ -188,7 +189,7 @@ def draw_growth(growth: pd.DataFrame, methods: Sequence[str], title: str) -> Fig
         above.set_title(held, fontsize=10)
     axes[0, 0].set_ylabel("time of a step per run, ms")
     axes[1, 0].set_ylabel("times the floor")
-    handles = [Line2D([], [], color=colour(m), lw=2.4 if m in SHOWN else 1.4, label=m) for m in methods]
+    handles = [Line2D([], [], color=colour(m), lw=2.4 if m in PAPERS else 1.4, label=m) for m in methods]
     handles.append(Line2D([], [], color=INK, lw=1.2, ls=":", label="floor: bare products and a copy"))
     fig.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=8.5)
     fig.suptitle(title, x=0.01, ha="left", fontsize=11)

@@ -60,7 +60,7 @@ def counted(methods: Iterable[str], tasks: Sequence[int], widths: Sequence[int],
 
 
 def gains(quality: pd.DataFrame) -> pd.DataFrame:
-    """Add `gain`, `gain low` and `gain high` to rows of `recorded.quality`: per cent of the reference's loss saved."""
+    """Add `gain`, `gain low` and `gain high` to rows of `quality.quality`: per cent of the reference's loss saved."""
     relative = quality[["mean", "low", "high"]].astype(float)
     logs = quality["study"].map({study.name: study.kind != "scenes" for study in STUDIES})
     relative = relative.where(~logs, relative.map(math.expm1))  # Delta_m is relative already
@@ -72,7 +72,7 @@ def price(quality: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     """Set what the papers' methods gain over one-pass methods beside what they take in their place.
 
     Args:
-        quality: Of `recorded.quality`, one-pass methods being the reference.
+        quality: Of `quality.quality`, one-pass methods being the reference.
         costs: Of `study_costs`.
 
     Returns:
@@ -91,7 +91,7 @@ def study_costs(quality: pd.DataFrame, bench: pd.DataFrame) -> pd.DataFrame:
     """Add to the quality of methods what they cost.
 
     Args:
-        quality: Of `recorded.quality`, several studies, single-task training being the reference.
+        quality: Of `quality.quality`, several studies, single-task training being the reference.
         bench: Rows of the benchmark "study_step".
 
     Returns:

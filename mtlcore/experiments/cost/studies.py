@@ -16,6 +16,7 @@ from mtlcore.models import SharedBottom, task_losses
 from mtlcore.scene_metrics import scene_losses
 from mtlcore.scene_models import UNet
 
+PAPERS = ("HydaLearn", "AdaTask-Adam")  # the two methods that all this is about
 # What the notebooks compare; a method that TorchJD lacks or that does not train in a study is left out where it is.
 WEIGHTS = (*ONE_PASS, "GradNorm", "cosine gate", "OL-AUX", "per-task RMS", *AGGREGATORS, "HydaLearn")
 OWN_WEIGHTS = tuple(method for method in WEIGHTS if method not in AGGREGATORS)

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from mtlcore import paths
-from mtlcore.experiments.cost import recorded
-from mtlcore.experiments.cost.recorded import COLUMNS, TABLES, gather, published, quality
+from mtlcore.experiments.cost import quality as module
+from mtlcore.experiments.cost.quality import COLUMNS, TABLES, gather, published, quality
 from mtlcore.experiments.cost.studies import STUDIES, Study
 from mtlcore.experiments.recommendation.study import train_cell
 from mtlcore.experiments.weights.study import train_grid
@@ -56,7 +56,7 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, float]], None]:
     """Set what a notebook has published."""
 
     def say(means: dict[str, float]) -> None:
-        monkeypatch.setattr(recorded, "published", lambda _: means)
+        monkeypatch.setattr(module, "published", lambda _: means)
 
     return say
 
