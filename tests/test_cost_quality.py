@@ -14,6 +14,7 @@ from mtlcore.experiments.cost import quality as module
 from mtlcore.experiments.cost.quality import COLUMNS, TABLES, gather, published, quality
 from mtlcore.experiments.cost.studies import STUDIES, Study
 from mtlcore.experiments.recommendation.study import train_cell
+from mtlcore.experiments.scenes.study import train_cell as train_scenes
 from mtlcore.experiments.weights.study import train_grid
 from mtlcore.figures import read_numbers
 from mtlcore.results import Results
@@ -22,7 +23,9 @@ from mtlcore.statistics import paired_interval
 BY_NAME = {study.name: study for study in STUDIES}
 SEEDS = [0, 1, 2, 3]
 MAIN = replace(BY_NAME["composition"], methods=("single task", "DWA", "HydaLearn"), test_to_train=0.25)
-ALL = replace(BY_NAME["films"], methods=("single tasks", "equal weights", "AdaTask-Adam"))
+THREE = ("single tasks", "equal weights", "AdaTask-Adam")
+ALL = replace(BY_NAME["films"], methods=THREE)
+SCENES = replace(BY_NAME["scenes"], methods=THREE, first="AdaTask-Adam")
 
 
 def store(
@@ -106,7 +109,9 @@ def test_runs_that_give_other_numbers_do_not_count(tmp_path: Path, says: Callabl
     assert quality(MAIN, tmp_path / "nothing") is None
 
 
-def tasks_cell(folder: Path, method: str, losses: list[float], aucs: list[float], spread: float = 1.0) -> None:
+def tasks_cell(
+    folder: Path, method: str, losses: list[float], aucs: list[float], spread: float = 1.0, code: str = "new"
+) -> None:
     """A cell of notebook 08 with three tasks; the tasks' losses and AUCs differ by fixed amounts."""
     configuration = {**ALL.configuration, "method": method, "spreads": [spread], "rates": [0.1], "seeds": SEEDS}
     rows = [
@@ -116,7 +121,7 @@ def tasks_cell(folder: Path, method: str, losses: list[float], aucs: list[float]
         for seed, value in zip(SEEDS, values, strict=True)
     ]
     columns = ["spread", "rate", "seed", "task", "metric", "value", "seconds"]
-    store(folder, train_cell, configuration, pd.DataFrame(rows, columns=columns), "new")
+    store(folder, train_cell, configuration, pd.DataFrame(rows, columns=columns), code)
 
 
 def test_where_all_tasks_count_their_mean_does_and_the_bill_of_single_tasks_is_that_of_all(
@@ -133,6 +138,54 @@ def test_where_all_tasks_count_their_mean_does_and_the_bill_of_single_tasks_is_t
     assert found.loc["AdaTask-Adam", "mean"] == pytest.approx(mean_log(DWA, SINGLE), abs=1e-12)
     assert found.loc["equal weights", "mean"] == pytest.approx(mean_log(HYDA, SINGLE), abs=1e-12)
     assert found.loc["single tasks", "recorded seconds"] == 3 * 0.25
+
+
+def test_single_tasks_of_other_code_do_not_count(tmp_path: Path, says: Callable[[dict[str, float]], None]) -> None:
+    says({"AdaTask-Adam": 0.0})
+    for method in ("joint", "AdaTask"):
+        tasks_cell(tmp_path, method, SINGLE, SINGLE)
+    assert quality(ALL, tmp_path) is None
+    tasks_cell(tmp_path, "single task", SINGLE, SINGLE, code="old")
+    assert quality(ALL, tmp_path) is None
+    tasks_cell(tmp_path, "single task", SINGLE, SINGLE)
+    assert quality(ALL, tmp_path) is not None
+
+
+def scenes_cell(folder: Path, method: str, error: float, code: str, rate: float = 0.1) -> None:
+    """A cell of notebook 07 in which all four measures are equally far from those of the single tasks, which are 1."""
+    measures = {"mIoU": -error, "pixel accuracy": -error, "absolute error": error, "relative error": error}
+    values = {"cross-entropy": 1.0} | {name: 1.0 + value for name, value in measures.items()}
+    configuration = {**SCENES.configuration, "method": method, "spreads": [1.0], "rates": [rate], "seeds": [0, 1]}
+    rows = [(1.0, rate, seed, "test", 0, 0, metric, value, 3.0) for seed in (0, 1) for metric, value in values.items()]
+    columns = ["spread", "rate", "seed", "fold", "epoch", "layer", "metric", "value", "seconds"]
+    store(folder, train_scenes, configuration, pd.DataFrame(rows, columns=columns), code)
+
+
+def test_scenes_are_compared_by_delta_m_within_one_code(
+    tmp_path: Path, says: Callable[[dict[str, float]], None]
+) -> None:
+    says({"equal weights": -0.1})
+    for method, error in (("joint", 0.2), ("AdaTask", 0.1), ("first task alone", 0.0)):
+        scenes_cell(tmp_path, method, error, "new")
+    assert quality(SCENES, tmp_path) is None  # one single task is missing
+    scenes_cell(tmp_path, "second task alone", 0.0, "old")
+    assert quality(SCENES, tmp_path) is None
+    scenes_cell(tmp_path, "second task alone", 0.0, "new")
+    table = quality(SCENES, tmp_path)
+    assert table is not None
+    found = table[table["reference"] == "single tasks"].set_index("method")["mean"]
+    assert dict(found) == pytest.approx({"single tasks": 0.0, "equal weights": 0.2, "AdaTask-Adam": 0.1}, abs=1e-12)
+    assert set(table.loc[table["method"] == "single tasks", "recorded seconds"]) == {6.0}
+    scenes_cell(tmp_path, "joint", 0.3, "new", rate=0.2)
+    assert quality(SCENES, tmp_path) is None  # which of two joint trainings is the published one, nobody can say
+
+
+def test_a_damaged_description_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".half-0.json").write_text("{")  # what a writer leaves that was killed is no cell
+    assert quality(MAIN, tmp_path) is None
+    (tmp_path / "damaged-0.json").write_text("{")
+    with pytest.raises(ValueError, match=r"damaged-0\.json should hold what was stored there\. Found it changed since"):
+        quality(MAIN, tmp_path)
 
 
 def test_without_stored_runs_the_committed_table_stands_for_them(tmp_path: Path) -> None:

@@ -48,8 +48,9 @@ def published_runs(study: Study, found: Sequence[Candidate]) -> dict[str, Candid
                 mean = float((pair.iloc[:, 0] - pair.iloc[:, 1]).mean())
                 if abs(mean - expected[candidate.method]) < 1e-7:
                     chosen.setdefault(candidate.method, candidate)
-        if set(expected) <= set(chosen):
-            return chosen | {c.method: c for c in found if c.method == "single tasks"}
+        chosen |= {c.method: c for c in found if c.method == "single tasks" and c.code == first.code}
+        if {*expected, study.single} <= set(chosen):
+            return chosen
     return None
 
 
@@ -84,9 +85,8 @@ def _pairs(study: Study, chosen: Mapping[str, Candidate]) -> list[tuple[str, str
     """Every method with single-task training, and the papers' methods with those of one backward pass."""
     found = [method for method in study.methods if method in chosen]
     ours = [method for method in found if method in PAPERS]
-    single = "single task" if study.kind == "main task" else "single tasks"
-    cheap = [method for method in found if method in ONE_PASS and method != single]
-    return [*((method, single) for method in found), *((method, other) for method in ours for other in cheap)]
+    cheap = [method for method in found if method in ONE_PASS and method != study.single]
+    return [*((method, study.single) for method in found), *((method, other) for method in ours for other in cheap)]
 
 
 def gather(studies: Sequence[Study], folder: Path | None) -> tuple[pd.DataFrame, list[str]]:

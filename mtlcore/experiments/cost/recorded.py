@@ -14,6 +14,7 @@ from mtlcore.experiments.cost.studies import Study
 from mtlcore.experiments.scenes.report import scores, with_delta_m
 from mtlcore.experiments.scenes.study import ALONE
 from mtlcore.results import Results
+from mtlcore.writing import shown
 
 TUNING = 1000  # the first seed that no final run has, in all notebooks
 # How the studies of all tasks, where each has a network of its own, call the methods.
@@ -59,17 +60,31 @@ class Candidate:
 
 
 def stored_cells(folder: Path, study: Study) -> list[Cell]:
-    """Read a study's cells, final and tuning, from a folder of results."""
+    """Read a study's cells, final and tuning, from a folder of results.
+
+    Raises:
+        ValueError: A stored file is damaged.
+    """
     cells = []
-    for path in sorted(folder.glob("*.json")):
-        identity = json.loads(path.read_bytes())["identity"]
-        configuration: dict[str, Any] = identity["configuration"]
+    for path in sorted(folder.glob("[!.]*.json")):
+        configuration, code, compute = _identity(path)
         held = all(configuration.get(name) == value for name, value in study.configuration.items())
-        if identity["compute"] in study.compute and held and not set(study.lacks) & set(configuration):
-            compute = resolve_name(identity["compute"])
-            table = Results(folder, identity["code"]).cell(configuration, compute)
-            cells.append(Cell(configuration, identity["code"], table))
+        if compute in study.compute and held and not set(study.lacks) & set(configuration):
+            table = Results(folder, code).cell(configuration, resolve_name(compute))
+            cells.append(Cell(configuration, code, table))
     return cells
+
+
+def _identity(path: Path) -> tuple[dict[str, Any], str, str]:
+    """The configuration, the code and the function of a stored cell."""
+    try:
+        identity = json.loads(path.read_bytes())["identity"]
+        return identity["configuration"], identity["code"], identity["compute"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"File {shown(path)} should hold what was stored there. Found it changed since. Delete it: make full "
+            "computes that cell again."
+        ) from None
 
 
 def candidates(study: Study, cells: Sequence[Cell]) -> list[Candidate]:
@@ -100,11 +115,18 @@ def _all_tasks(study: Study, cell: Cell) -> Candidate:
 
 
 def _scenes(final: Sequence[Cell]) -> list[Candidate]:
-    """Delta_m of each method against the single tasks, whose own is 0."""
-    if not final:
-        return []
+    """Delta_m of each method against the single tasks of the same code, whose own is 0."""
+    codes = dict.fromkeys(cell.code for cell in final)
+    return [found for code in codes for found in _delta_m([cell for cell in final if cell.code == code])]
+
+
+def _delta_m(final: Sequence[Cell]) -> list[Candidate]:
+    """The same for cells of one code; none where a single task is missing or a setting is there twice."""
     names = ("optimizer", "method")
     runs = pd.concat([cell.table.assign(**{name: cell.configuration[name] for name in names}) for cell in final])
+    twice = runs.drop(columns=["rate", "value", "seconds"]).duplicated().any()
+    if twice or not set(ALONE) <= set(runs["method"]):
+        return []
     values = with_delta_m(scores(runs))["Delta_m, flat"].xs(1.0, level="spread").droplevel("optimizer")
     found = []
     for cell in final:

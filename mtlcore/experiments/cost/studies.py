@@ -73,6 +73,11 @@ class Study:
     reversed: bool = False
     test_to_train: float = 0.0
 
+    @property
+    def single(self) -> str:
+        """What single-task training is called: of the main task, or of every task in a network of its own."""
+        return "single task" if self.kind == "main task" else "single tasks"
+
 
 def _dense(inputs: int, hidden: list[int], batch_size: int, kinds: list[str], num_tasks: int) -> Problem:
     """A multilayer perceptron in float64 and a batch of which the first `num_tasks` targets count."""
