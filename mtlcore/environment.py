@@ -130,6 +130,5 @@ if __name__ == "__main__":
     try:
         main()
     except OSError as error:
-        sys.exit(
-            f"File `{error.filename}` should be there for make. Found: {error.strerror}. Mend that and run it again."
-        )
+        name = error.filename or "build/python"  # the system names none where the disk is full
+        sys.exit(f"File `{name}` should be there for make. Found: {error.strerror}. Mend that and run it again.")

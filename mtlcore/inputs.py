@@ -96,6 +96,5 @@ if __name__ == "__main__":
     except ValueError as error:
         sys.exit(str(error))
     except OSError as error:
-        sys.exit(
-            f"File `{error.filename}` should be there for make. Found: {error.strerror}. Mend that and run it again."
-        )
+        name = error.filename or "build/inputs"  # the system names none where the disk is full
+        sys.exit(f"File `{name}` should be there for make. Found: {error.strerror}. Mend that and run it again.")
