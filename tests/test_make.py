@@ -66,6 +66,14 @@ def test_a_dry_run_of_one_notebook_names_it_and_its_device(checkout: Path) -> No
     assert "04_mortality" not in text
 
 
+def test_notebooks_that_sum_up_others_run_last(checkout: Path) -> None:
+    ran = re.findall(r"run notebooks/(\w+)\.ipynb", make(checkout, "-n", "full").stdout)
+    assert ran[-2:] == ["10_cost", "00_overview"]
+    assert sorted(ran) == [path.stem for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))]
+    one = make(checkout, "-n", "full", "NOTEBOOK=00").stdout
+    assert re.findall(r"run notebooks/(\w+)\.ipynb", one) == ["00_overview"]
+
+
 def test_make_without_a_target_lists_each_with_its_seconds(checkout: Path) -> None:
     text = make(checkout).stdout
     listed = re.findall(r"^ {2}([a-z]+) +\d+ s {2}\S", text, re.MULTILINE)
