@@ -104,7 +104,7 @@ def draw_shares(dose: pd.DataFrame, plain: Mapping[str, float], auxiliaries: Map
         plain: Problem -> the share under AdaTask without weights.
         auxiliaries: Problem -> number of auxiliary tasks.
     """
-    size = (2.5 * len(plain) + 0.6, 5.6)
+    size = (max(7.2, 2.5 * len(plain) + 0.6), 5.6)
     fig, axes = plt.subplots(2, len(plain), sharex="col", sharey="row", figsize=size, squeeze=False)
     for (above, below), (problem, share) in zip(axes.T, plain.items(), strict=True):
         here = dose[dose["problem"] == problem]
@@ -120,8 +120,9 @@ def draw_shares(dose: pd.DataFrame, plain: Mapping[str, float], auxiliaries: Map
             if method == MEAN:
                 expected = [constant_share(w, auxiliaries[problem]) for w in rows["level"]]
                 below.plot(rows["scale"], expected, color=INK, lw=1, ls="--", label="constant weights, equal tasks")
-        above.set(title=problem, xscale="log", ylim=(0, 1))
-        below.set(xlabel="auxiliary loss scale", ylim=(0, 1))
+        above.set(title=problem, xscale="log", ylim=(0, 1.04))
+        below.set(xlabel="auxiliary loss scale", ylim=(0, 1.04))
+        below.xaxis.set_minor_locator(NullLocator())
     axes[0, 0].set_ylabel("mean auxiliary weight\n(share of the sum)")
     axes[1, 0].set_ylabel("auxiliary share of AU")
     fig.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -10,12 +11,12 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mtlcore.dominance import Dominance
 from mtlcore.experiments.composed.problems import Problem, prepare
 from mtlcore.experiments.composed.variants import MEAN, Decaying, TaskGradients, make_variant
 from mtlcore.experiments.layer_shares import share
+from mtlcore.experiments.work import work_of
 from mtlcore.recommender_metrics import auc
 from mtlcore.runs import History, train_runs
 from mtlcore.stacked import Batch, LossesFn, evaluate, predict
@@ -152,9 +153,8 @@ def train_grid(c: Configuration) -> pd.DataFrame:
     Args:
         c: As `problems.prepare`, and `method` (see `variants`), `rates`, `scales`, `seeds`, `epochs`; `gap`, the
             constant weight of the last task's loss (1: none); `main`, whether the first task is a main task, whose
-            loss chooses epochs and is reported, or all tasks alike; `record`, whether AU is followed
-            in the runs that are tested; `at_once`, how
-            many runs train as one program.
+            loss chooses epochs and is reported, or all tasks alike; `record`, whether AU is followed in the runs that
+            are tested; `at_once`, how many runs train as one program.
 
     Returns:
         Tidy rows by seed, rate, scale and metric, NaN for a run that failed, with the seconds of a run. The auxiliary
@@ -198,9 +198,5 @@ def cost_per_step(c: Configuration, methods: Sequence[str]) -> pd.DataFrame:
         losses_fn = problem.scaled_losses(scales)
         weighting, _ = make_variant(method, problem.model, losses_fn, problem.shared, scales, scales)
         batch = problem.train.batch(torch.arange(problem.batch_size, device=problem.test.source.device)[None])
-        evaluations: list[int] = []
-        problem.shared[-1].register_hook(lambda _, seen=evaluations: seen.append(1))  # type: ignore[no-untyped-call]
-        with FlopCounterMode(display=False) as counter:
-            weighting.backward(batch)
-        rows.append({"method": method, "gradients": len(evaluations), "Mflop": counter.get_total_flops() / 1e6})
+        rows.append({"method": method, **work_of(partial(weighting.backward, batch), problem.shared[-1])})
     return pd.DataFrame(rows)

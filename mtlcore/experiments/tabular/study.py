@@ -8,6 +8,7 @@ its rows, initial weights and batches; a seed names a split.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -15,7 +16,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mtlcore.baselines import make_baseline, trained_parameters
 from mtlcore.data import Fold
@@ -24,6 +24,7 @@ from mtlcore.experiments.tabular.folds import folds_of, withhold
 from mtlcore.experiments.tabular.measures import fold_measures
 from mtlcore.experiments.weightings import GainElsewhere, ScaledLosses, auxiliary_scales
 from mtlcore.experiments.weights.study import OPTIONS, STATIC, WITHHELD
+from mtlcore.experiments.work import work_of
 from mtlcore.hydalearn import HydaLearn
 from mtlcore.models import SharedBottom, task_losses
 from mtlcore.runs import History, StaticWeights, Weighting, train_runs
@@ -254,9 +255,5 @@ def cost_per_step(configuration: Configuration, methods: Sequence[str]) -> pd.Da
         setup = Setup.of(configuration, configuration["seeds"][:1])
         weighting = make_weighting(setup, setup.losses_fn, {**configuration, "method": method})
         batch = setup.train.batch(torch.arange(setup.batch_size, device=setup.train.source.device)[None])
-        evaluations: list[int] = []
-        setup.shared[0].register_hook(lambda _, seen=evaluations: seen.append(1))  # type: ignore[no-untyped-call]
-        with FlopCounterMode(display=False) as counter:
-            weighting.backward(batch)
-        rows.append({"method": method, "gradients": len(evaluations), "Mflop": counter.get_total_flops() / 1e6})
+        rows.append({"method": method, **work_of(partial(weighting.backward, batch), setup.shared[0])})
     return pd.DataFrame(rows)
