@@ -136,10 +136,6 @@ def draw_price(prices: pd.DataFrame, title: str) -> Figure:
                 place += 1
             place += 0.8
         ax.set_yticks([tick + 1 for tick in ticks], list(ticks.values()))
-        ax.set_xscale("symlog", linthresh=10)
-        ax.set_xticks([-100, -30, -10, -5, 0, 5, 10, 30], ["-100", "-30", "-10", "-5", "0", "5", "10", "30"])
-        low, high = prices.loc[prices["method"] == method, "gain low"].min(), prices["gain high"].max()
-        ax.set_xlim(min(-12.0, 1.2 * low), max(12.0, 1.2 * high))
         ax.grid(axis="y", visible=False)
         ax.invert_yaxis()
         ax.set_title(f"{method} over methods of one pass")
