@@ -13,7 +13,7 @@ from mtlcore import paths
 from mtlcore.claims import DOMAINS, load_claims, load_not_testable
 from mtlcore.experiments.scenes.protocol import KNOWN_ROWS
 from mtlcore.figures import read_manifest
-from mtlcore.notebooks import parse_assignments
+from mtlcore.parameters import parse_assignments
 from mtlcore.register import fingerprint
 from mtlcore.statistics import Interval
 from mtlcore.verdicts import Direction, Verdict, combine, verdict

@@ -9,7 +9,7 @@ from mtlcore.claims import load_claims
 from mtlcore.data import TabularTask
 from mtlcore.experiments.tabular import folds
 from mtlcore.experiments.tabular.folds import folds_of, missing_data
-from mtlcore.notebooks import read_parameters
+from mtlcore.parameters import read_parameters
 
 PARAMETERS = read_parameters(paths.NOTEBOOKS / "04_mortality.ipynb")
 CLAIMS = {name: claim for name, claim in load_claims().items() if claim.notebook == "04_mortality"}

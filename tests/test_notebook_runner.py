@@ -11,7 +11,7 @@ from papermill.exceptions import PapermillExecutionError
 from toy_notebook import code, toy
 from toy_project import copy_project, make
 
-from mtlcore import inputs, notebooks, paths
+from mtlcore import inputs, notebooks, parameters, paths
 from mtlcore.figures import read_manifest
 from mtlcore.notebook_guard import guard
 
@@ -33,8 +33,8 @@ def write_toy(folder: Path, *cells: dict[str, Any], parameters: str = toy_notebo
 
 
 def test_parameters_are_read_with_their_defaults(tmp_path: Path) -> None:
-    assert notebooks.read_parameters(write_toy(tmp_path)) == DEFAULTS
-    assert notebooks.read_parameters(write_toy(tmp_path, parameters='note = "a=b"\nlow = -1.5')) == {
+    assert parameters.read_parameters(write_toy(tmp_path)) == DEFAULTS
+    assert parameters.read_parameters(write_toy(tmp_path, parameters='note = "a=b"\nlow = -1.5')) == {
         "note": "a=b",
         "low": -1.5,
     }
@@ -45,19 +45,19 @@ def test_parameters_are_read_with_their_defaults(tmp_path: Path) -> None:
 )
 def test_parameters_that_are_no_literals_are_refused(tmp_path: Path, line: str) -> None:
     with pytest.raises(ValueError, match="`name = literal`"):
-        notebooks.read_parameters(write_toy(tmp_path, parameters=line))
+        parameters.read_parameters(write_toy(tmp_path, parameters=line))
 
 
 def test_one_parameters_cell_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Found 2"):
-        notebooks.read_parameters(write_toy(tmp_path, code("more = 1", "parameters")))
+        parameters.read_parameters(write_toy(tmp_path, code("more = 1", "parameters")))
 
 
 @pytest.mark.parametrize(
     "values", [{}, {"lr": 1}, {"lr": 0.5, "steps": 7}, {"seeds": []}, {"limit": 3}, {"limit": "a"}, {"profile": "full"}]
 )
 def test_values_of_the_right_type_pass(tmp_path: Path, values: dict[str, Any]) -> None:
-    notebooks.validate(write_toy(tmp_path), values)
+    parameters.validate(write_toy(tmp_path), values)
 
 
 @pytest.mark.parametrize(
@@ -77,14 +77,14 @@ def test_wrong_names_and_types_are_refused(
     tmp_path: Path, values: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error) as caught:
-        notebooks.validate(write_toy(tmp_path), values)
+        parameters.validate(write_toy(tmp_path), values)
     assert message in str(caught.value)
 
 
 def test_command_line_values_get_the_type_of_their_default(tmp_path: Path) -> None:
     path = write_toy(tmp_path)
     given = ["device=cpu", "lr=1e-4", "seeds=[2, 3]", "steps=7", "limit=x"]
-    assert notebooks.parse_assignments(path, given) == {
+    assert parameters.parse_assignments(path, given) == {
         "device": "cpu",
         "lr": 1e-4,
         "seeds": [2, 3],
@@ -92,7 +92,7 @@ def test_command_line_values_get_the_type_of_their_default(tmp_path: Path) -> No
         "limit": "x",
     }
     with pytest.raises(ValueError, match="name=value"):
-        notebooks.parse_assignments(path, ["steps"])
+        parameters.parse_assignments(path, ["steps"])
 
 
 def test_successful_run_appears_whole(checkout: Path) -> None:

@@ -11,7 +11,18 @@ from toy_notebook import code, toy
 
 from mtlcore import paths
 
-MODULES = ("environment", "figures", "inputs", "notebook_guard", "notebooks", "paths", "results", "tidy", "writing")
+MODULES = (
+    "environment",
+    "figures",
+    "inputs",
+    "notebook_guard",
+    "notebooks",
+    "parameters",
+    "paths",
+    "results",
+    "tidy",
+    "writing",
+)
 
 
 def copy_project(folder: Path, **notebooks: str) -> Path:
