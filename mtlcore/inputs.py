@@ -2,8 +2,8 @@
 
 The Makefile runs this file as a script before every build, so it needs the standard library only and imports no package
 of the project. For each notebook it keeps `build/inputs/<profile>/<name>`, a few lines that change exactly when the run
-has to be repeated: the notebook's cells (not their outputs), `mtlcore`, the register of claims, the parameters and the
-lock.
+has to be repeated: the notebook's cells (not their outputs), `mtlcore`, the register of claims, the parameters, the
+lock and, for the fast profile, the committed figures that it shows beside its own.
 """
 
 import hashlib
@@ -68,10 +68,10 @@ def figures_are_gone(executed: Path) -> bool:
 
 def main(profile: str, parameters: list[str], names: list[str]) -> None:
     """Bring the input files of the named notebooks up to date; one whose content is right keeps its time."""
-    files = [
-        f"{name} {hashlib.sha256((ROOT / name).read_bytes()).hexdigest()}"
-        for name in ("requirements.lock", "claims.toml")  # verdicts are printed by the register's rules
-    ]
+    depends = ["requirements.lock", "claims.toml"]  # verdicts are printed by the register's rules
+    if profile == "fast" and (ROOT / "figures" / "full" / "manifest.json").exists():  # it has every figure's digest
+        depends.append("figures/full/manifest.json")
+    files = [f"{name} {hashlib.sha256((ROOT / name).read_bytes()).hexdigest()}" for name in depends]
     shared = [f"mtlcore {package_digest()}", *files, f"profile {profile}", *parameters]
     folder = ROOT / "build" / "inputs" / profile
     folder.mkdir(parents=True, exist_ok=True)

@@ -223,6 +223,11 @@ def test_inputs_change_with_source_package_parameters_and_lock_and_with_nothing_
         with (project / part).open("a") as file:
             file.write("# changed\n")
         assert changed("device=cuda"), part
+    (project / "figures" / "full").mkdir(parents=True, exist_ok=True)
+    for content in ("{}", '{"figures": {}}'):
+        (project / "figures" / "full" / "manifest.json").write_text(content)
+        assert changed("device=cuda"), "the committed figures are shown"
+        assert not changed("device=cuda")
 
 
 def test_make_without_notebooks_has_nothing_to_do(project: Path) -> None:
