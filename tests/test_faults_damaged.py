@@ -165,8 +165,8 @@ def test_a_bundled_file_of_another_hash_is_named_and_never_opened(tmp_path: Path
     path.write_bytes(b"a,b\n1,2\n")
     digest = "7c0c6c5bf3a3b2fd3c1be0ccb5e8b6bd3f4b2a0a54aa3f5c9ae2c2d9e0b0ffff"
     with pytest.raises(ValueError, match=f"File `loans.csv` should have sha256 {digest}. Found [0-9a-f]{{64}} at") as e:
-        checked_bytes(path, digest, "the package loans: pip install --force-reinstall loans==1.0")
-    assert str(e.value).endswith("Get it from the package loans: pip install --force-reinstall loans==1.0.")
+        checked_bytes(path, digest, "the package loans: pip install loans==1.0")
+    assert str(e.value).endswith("pip install --force-reinstall --no-deps loans==1.0.")
 
 
 def test_a_folder_that_is_read_only_refuses_and_keeps_its_files(committed: Path) -> None:
