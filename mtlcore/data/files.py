@@ -32,7 +32,7 @@ def checked_bytes(path: Path, sha256: str, source: str) -> bytes:
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        again = source.replace("pip install ", "pip install --force-reinstall --no-deps ")  # it passes over what is there
+        again = source.replace("pip install ", "pip install --force-reinstall --no-deps ")  # else pip keeps it
         raise ValueError(
             f"File `{path.name}` should have sha256 {sha256}. Found {found} at `{path}`. Get it from {again}."
         )
