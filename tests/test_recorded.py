@@ -13,7 +13,7 @@ from mtlcore import paths, recorded, runs
 from mtlcore.recorded import Recorded
 
 # Nothing to record: these work their formulas out with a few numbers, all of which nbval compares, or sum up what the
-# others recorded (cost counts passes and reads their runs, which tests/test_cost_recorded.py compares).
+# others recorded (cost counts passes and reads their runs, which tests/test_cost_quality.py compares).
 BY_HAND = {"00_overview", "01_hydalearn_by_hand", "05_adatask_by_hand", "10_cost"}
 NOTEBOOKS = sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb") if path.stem not in BY_HAND)
 
