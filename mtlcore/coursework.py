@@ -145,9 +145,15 @@ def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
         listed = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
         contents = {fresh / name: content for name, content in files.items()}
         writing.write(contents | {fresh / LIST: (json.dumps(listed, indent=1) + "\n").encode()})
+        old = Path(scratch) / "old"
         if target.exists():
-            target.replace(Path(scratch) / "old")
-        fresh.replace(target)
+            target.replace(old)
+        try:
+            fresh.replace(target)
+        except OSError:
+            if old.exists():
+                old.replace(target)
+            raise
 
 
 def changes_in(folder: Path) -> list[str]:

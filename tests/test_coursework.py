@@ -190,6 +190,24 @@ def test_a_disk_that_fills_up_leaves_the_folder_as_it_was(tmp_path: Path, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["student"]
 
 
+def test_a_folder_that_cannot_take_its_name_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "student"
+    coursework.write_folder(folder, FILES)
+    before, replace = tree(folder), Path.replace
+
+    def refuse_the_new_one(self: Path, target: Path) -> Path:
+        if self.name == "fresh":
+            raise OSError("not now")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse_the_new_one)
+    with pytest.raises(OSError, match="not now"):
+        coursework.write_folder(folder, {"README.md": b"new"})
+    assert tree(folder) == before
+
+
 def test_the_command_line_writes_both_folders_and_says_a_refusal_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
