@@ -149,9 +149,13 @@ class AdaTaskOptimizer(Optimizer):
         self.update(group, params, grads, state, options)
 
     def _kernel(self, group: Group) -> Kernel:
-        """Returns the flags for torch's function: the user's where given, else fused where it exists, else foreach."""
+        """Returns the flags for torch's function: the user's where given, else fused where it exists, else foreach.
+
+        Without a fused kernel at all, torch chooses itself: foreach where that pays, which on a CPU it does not.
+        """
         foreach, fused, params = group["foreach"], group["fused"], group["params"]
-        if foreach is None and fused is None and all(type(p) in (Tensor, torch.nn.Parameter) for p in params):
+        known = all(type(p) in (Tensor, torch.nn.Parameter) for p in params)
+        if foreach is None and fused is None and known and self.fused_op is not None:
             fused = all(fits_fused(p, self.fused_op) for p in params)
             foreach = not fused and not needs_float_lr(group)
         return {"foreach": foreach, "fused": fused}

@@ -281,7 +281,7 @@ class AdaTaskRMSprop(AdaTaskOptimizer):
         centered: Divides by the standard deviation instead of the root mean square.
         capturable: As torch's.
         maximize: Ascends.
-        foreach: As torch's; None = True, for torch has no fused kernel.
+        foreach: As torch's; None = as torch chooses, which has no fused kernel here.
         fused: None or False; True is refused, for torch has no fused kernel.
         task_weights: As :class:`AdaTaskAdam`'s.
 
