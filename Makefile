@@ -5,6 +5,9 @@ SHELL := bash
 .SECONDARY:
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
+ifeq ($(filter-out figures full,$(MAKECMDGOALS)),)
+MAKEFLAGS += -j2  # two notebooks at a time, unless -j says otherwise
+endif
 
 DEVICE ?= auto
 NOTEBOOK ?=
@@ -19,42 +22,42 @@ python = "$$(< build/python)"
 figures full test: export OMP_NUM_THREADS ?= 1
 figures full test: export MKL_NUM_THREADS ?= 1
 
-# The seconds are measured on 2 cores after the installation, which takes some minutes the first time; bench is a guess.
+# The seconds are measured on 2 cores after the installation, which takes some minutes the first time.
 .PHONY: help
 help:  ##     0 s  this text
 	@echo "make TARGET [DEVICE=cuda] [NOTEBOOK=03]"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 10
 
 .PHONY: figures
-figures: $(names:%=build/notebooks/%.ipynb)  ##   200 s  execute the fast profile, write figures/fast/ and build/notebooks/ (less with make -j2)
+figures: $(names:%=build/notebooks/%.ipynb)  ##   160 s  execute the fast profile, write figures/fast/ and build/notebooks/
 	@if [ -e build/ran ]; then echo "Figures: figures/fast/. Executed notebooks: build/notebooks/."; rm build/ran; \
 	else echo "Nothing to do: figures/fast/ is up to date with $(words $(names)) notebooks."; fi
 
 .PHONY: test
-test: environment  ##   340 s  every check: style, types, tests, doctests, the notebooks' guard and their outputs
+test: environment  ##   420 s  every check: style, types, tests, doctests, the notebooks' guard and their outputs
 	@$(python) -m ruff check .
 	@$(python) -m mypy $(checked)
 	@$(python) -m pytest -n 2 --dist loadscope -q
 
 .PHONY: record
-record: environment  ##   200 s  run the defaults on one CPU thread and put their outputs into notebooks/
+record: environment  ##   290 s  run the defaults on one CPU thread and put their outputs into notebooks/
 	@$(python) -m mtlcore.notebooks record $(names:%=notebooks/%.ipynb)
 
 .PHONY: full
-full: $(names:%=build/full/%.ipynb)  ##  4400 s  execute the full profile (CPU time summed over its parts; half with -j2), write figures/full/; then make claims and make record
+full: $(names:%=build/full/%.ipynb)  ##  2900 s  execute the full profile (CPU time of its parts, halved for two at a time), write figures/full/; then make claims and make record
 	@if [ -e build/ran ]; then echo "Figures: figures/full/. Executed notebooks: build/full/. Now: make claims and make record"; rm build/ran; \
 	else echo "Nothing to do: figures/full/ is up to date with $(words $(names)) notebooks."; fi
 
 .PHONY: claims
-claims: environment  ##    10 s  compute the verdicts from figures/full/, write them into README.md and notebook 00
+claims: environment  ##    25 s  compute the verdicts from figures/full/, write them into README.md and notebook 00
 	@$(python) -m mtlcore.ledger
 
 .PHONY: compare
-compare: environment  ##     2 s  hold your own figures/full/ against the committed numbers, one by one
+compare: environment  ##     3 s  hold your own figures/full/ against the committed numbers, one by one
 	@$(python) -m mtlcore.compare
 
 .PHONY: mutants
-mutants: environment  ##   120 s  plant known defects in copies of the code; each has to turn its named check red
+mutants: environment  ##   170 s  plant known defects in copies of the code; each has to turn its named check red
 	@$(python) tests/mutants.py
 
 .PHONY: student
@@ -66,7 +69,7 @@ lab: environment  ##     3 s  open the notebooks in JupyterLab
 	@$(python) -m jupyter lab notebooks
 
 .PHONY: bench
-bench: environment  ##   200 s  run every script of benchmarks/
+bench: environment  ##   190 s  run every script of benchmarks/
 	@for script in $(wildcard benchmarks/[a-z]*.py); do echo "== $$script"; $(python) "$$script" $(if $(COMMIT),--commit); done
 
 .PHONY: clean

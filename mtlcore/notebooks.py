@@ -114,8 +114,12 @@ def _run(path: Path, attempt: Path, parameters: dict[str, Any], variables: Mappi
             progress_bar=sys.stderr.isatty(),
             cwd=path.resolve().parent,  # as JupyterLab and nbval do
             # Files in place of ports, which two kernels that start at once may both choose; "auto", as each else warns.
+            # A kernel is interrupted before it is told to end and may log that as an error; errors of cells are raised.
             config=Config(
-                {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/socket", "transport_encryption": "auto"}}
+                {
+                    "KernelManager": {"transport": "ipc", "ip": f"{sockets}/socket", "transport_encryption": "auto"},
+                    "NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]},
+                }
             ),
         )
 
