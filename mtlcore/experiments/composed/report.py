@@ -8,7 +8,6 @@ import pandas as pd
 
 from mtlcore.claims import Claim
 from mtlcore.statistics import Interval, paired_interval
-from mtlcore.verdicts import combine, verdict
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -123,17 +122,12 @@ def by_level(dose: pd.DataFrame) -> pd.DataFrame:
 
 def sentence(claim: Claim, found: Sequence[Interval], decimals: int) -> str:
     """Say what a claim's intervals support by its registered rule; fewer comparisons than registered are said so."""
-    if len(found) == claim.comparisons:
-        ruling, note = claim.verdict(found), ""
-    else:
-        ruling = combine([verdict(interval, claim.direction, claim.smallest) for interval in found])
-        note = f" ({len(found)} of {claim.comparisons} comparisons here)"
     means = sorted(interval.mean for interval in found)
     low, high = min(interval.low for interval in found), max(interval.high for interval in found)
     spread = f"{means[0]:z.{decimals}f}" + (f" to {means[-1]:z.{decimals}f}" if len(means) > 1 else "")
     asked = {"higher": "at least ", "lower": "at most -", "within": "within \N{PLUS-MINUS SIGN}"}[claim.direction]
     limits = f"[{low:z.{decimals}f}, {high:z.{decimals}f}]"
-    text = f"{claim.id}: {ruling}{note}. Mean {spread}, 95 % within {limits}, asked {asked}{claim.smallest:g}"
+    text = f"{claim.id}: {claim.said(found)}. Mean {spread}, 95 % within {limits}, asked {asked}{claim.smallest:g}"
     return text.replace(" -", f" {MINUS}").replace("[-", f"[{MINUS}")
 
 

@@ -10,7 +10,6 @@ from mtlcore.experiments.layer_shares import NUM_BINS
 from mtlcore.experiments.method_comparison import intervals as intervals
 from mtlcore.experiments.scale_gap.report import GROUP, MEAN, Contrast, at, label, log_losses
 from mtlcore.statistics import Interval, paired_interval
-from mtlcore.verdicts import combine, verdict
 
 # Test rows per training row of every split (60 : 20 : 20): what splits share makes their differences alike.
 TEST_TO_TRAIN = 1 / 3
@@ -102,16 +101,11 @@ def shares_by_bin(shares: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 def sentence(claim: Claim, found: Sequence[Interval], decimals: int) -> str:
     """Say what a claim's intervals support by its registered rule; fewer comparisons than registered are said so."""
-    if len(found) == claim.comparisons:
-        ruling, note = claim.verdict(found), ""
-    else:
-        ruling = combine([verdict(interval, claim.direction, claim.smallest) for interval in found])
-        note = f" ({len(found)} of {claim.comparisons} comparisons here)"
     means = sorted(interval.mean for interval in found)
     low, high = min(interval.low for interval in found), max(interval.high for interval in found)
     asked = {"higher": "at least ", "lower": "at most -", "within": "within \N{PLUS-MINUS SIGN}"}[claim.direction]
     spread = f"{means[0]:z.{decimals}f}" + (f" to {means[-1]:z.{decimals}f}" if len(means) > 1 else "")
     return (
-        f"{claim.id}: {ruling}{note}. Mean {spread}, interval{'s' * (len(found) > 1)} within "
+        f"{claim.id}: {claim.said(found)}. Mean {spread}, interval{'s' * (len(found) > 1)} within "
         f"[{low:z.{decimals}f}, {high:z.{decimals}f}], asked {asked}{claim.smallest:g}"
     )

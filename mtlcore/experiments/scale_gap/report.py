@@ -12,7 +12,6 @@ import pandas as pd
 from mtlcore.claims import Claim
 from mtlcore.experiments.layer_shares import NUM_BINS
 from mtlcore.statistics import Interval, paired_interval
-from mtlcore.verdicts import combine, verdict
 
 GROUP = ["problem", "optimizer", "method", "spread"]
 MEAN = 0  # in place of a task's number: the mean over tasks
@@ -147,15 +146,10 @@ def label(setting: Setting) -> str:
 
 def sentence(claim: Claim, intervals: Sequence[Interval]) -> str:
     """Say what a claim's intervals support by its registered rule; fewer comparisons than registered are said so."""
-    if len(intervals) == claim.comparisons:
-        found, note = claim.verdict(intervals), ""
-    else:
-        found = combine([verdict(interval, claim.direction, claim.smallest) for interval in intervals])
-        note = f" ({len(intervals)} of {claim.comparisons} comparisons here)"
     means = sorted({f"{interval.mean:z.2f}" for interval in intervals}, key=float)
     low, high = min(interval.low for interval in intervals), max(interval.high for interval in intervals)
     sign = {"higher": "at least ", "lower": "at most -", "within": "within +-"}[claim.direction]
     return (
-        f"{claim.id}: {found}{note}. Means {means[0]} to {means[-1]}, intervals within [{low:z.2f}, {high:z.2f}], "
-        f"asked {sign}{claim.smallest:g}"
+        f"{claim.id}: {claim.said(intervals)}. Means {means[0]} to {means[-1]}, "
+        f"intervals within [{low:z.2f}, {high:z.2f}], asked {sign}{claim.smallest:g}"
     ).replace("+-", "\N{PLUS-MINUS SIGN}")
