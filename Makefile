@@ -57,7 +57,7 @@ compare: environment  ##     3 s  hold your own figures/full/ against the commit
 	@$(python) -m mtlcore.compare
 
 .PHONY: mutants
-mutants: environment  ##   170 s  plant known defects in copies of the code; each has to turn its named check red
+mutants: environment  ##   240 s  plant known defects in copies of the code; each has to turn its named check red
 	@$(python) tests/mutants.py
 
 .PHONY: student
