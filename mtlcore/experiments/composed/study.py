@@ -16,6 +16,7 @@ from mtlcore.dominance import Dominance
 from mtlcore.experiments.composed.problems import Problem, prepare
 from mtlcore.experiments.composed.variants import MEAN, Decaying, TaskGradients, make_variant
 from mtlcore.experiments.layer_shares import share
+from mtlcore.experiments.methods_alike import methods_alike
 from mtlcore.experiments.work import work_of
 from mtlcore.recommender_metrics import auc
 from mtlcore.runs import History, train_runs
@@ -170,14 +171,8 @@ def tune_grid(c: Configuration) -> pd.DataFrame:
 
 
 def compare_cell(c: Configuration) -> pd.DataFrame:
-    """Train several `methods` alike and keep some `metrics`: the small cell that the tests compute again.
-
-    Args:
-        c: As `train_grid`'s, with `methods` in place of `method`, and `metrics`.
-    """
-    tables = [train_grid({**c, "method": method}).assign(method=method) for method in c["methods"]]
-    table = pd.concat(tables, ignore_index=True)
-    return table[table["metric"].isin(c["metrics"])]
+    """The small cell that the tests compute again, see `methods_alike`."""
+    return methods_alike(train_grid, c)
 
 
 def cost_per_step(c: Configuration, methods: Sequence[str]) -> pd.DataFrame:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from mtlcore.baselines import AGGREGATORS
 from mtlcore.experiments.cost.steps import FIRST_ORDER, ONE_PASS, WEIGHED_GRADIENTS, Problem, training_step
 from mtlcore.experiments.weightings import squared_losses
+from mtlcore.experiments.work import count_work
 from mtlcore.models import SharedBottom
 from mtlcore.task_gradients import task_grad_of
 
@@ -111,11 +111,8 @@ def count(method: str, num_tasks: int, widths: Sequence[int], batch_size: int) -
     step = training_step(method, problem, lookahead="loop")
     step()
     forwards: list[int] = []
-    gradients: list[int] = []
     problem.model.get_submodule("trunk").register_forward_hook(lambda *_: forwards.append(1))
-    problem.shared[0].register_hook(lambda _: gradients.append(1))  # type: ignore[no-untyped-call]
-    with FlopCounterMode(display=False) as counter:
-        step()
+    gradients, operations = count_work(step, problem.shared[0])
     size = sum(p.numel() for p in problem.shared)
     state = step.optimizer.state
     held = [
@@ -123,4 +120,4 @@ def count(method: str, num_tasks: int, widths: Sequence[int], batch_size: int) -
     ]
     numbers, rest = divmod(sum(x.numel() for tensors in held for x in tensors if x is not None), size)
     assert rest == 0, "every method keeps whole copies of the shared parameters"
-    return len(forwards), len(gradients), numbers, counter.get_total_flops()
+    return len(forwards), gradients, numbers, operations

@@ -15,6 +15,7 @@ from mtlcore.baselines import make_baseline, trained_parameters
 from mtlcore.data.interactions import Encoded
 from mtlcore.devices import resolve_device
 from mtlcore.dominance import Dominance
+from mtlcore.experiments.methods_alike import methods_alike
 from mtlcore.experiments.recommendation.problem import Network, build, folds
 from mtlcore.experiments.recommendation.shares import LayerShares
 from mtlcore.experiments.scale_gap.problem import loss_weights
@@ -204,11 +205,5 @@ def train_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def compare_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
-    """Train several `methods` alike and keep some `metrics`: the small cell that the tests compute again.
-
-    Args:
-        configuration: As `train_cell`'s, with `methods` in place of `method`, and `metrics`.
-    """
-    tables = [train_cell({**configuration, "method": m}).assign(method=m) for m in configuration["methods"]]
-    table = pd.concat(tables, ignore_index=True)
-    return table[table["metric"].isin(configuration["metrics"])]
+    """The small cell that the tests compute again, see `methods_alike`."""
+    return methods_alike(train_cell, configuration)

@@ -15,6 +15,7 @@ from mtlcore.baselines import make_baseline, trained_parameters
 from mtlcore.devices import resolve_device
 from mtlcore.dominance import Dominance
 from mtlcore.experiments.layer_shares import ShareRecorder
+from mtlcore.experiments.methods_alike import methods_alike
 from mtlcore.experiments.scale_gap.problem import NUM_INPUTS, Problem, folds, loss_weights
 from mtlcore.experiments.weightings import ScaledLosses, squared_losses
 from mtlcore.models import SharedBottom
@@ -200,11 +201,5 @@ def train_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def compare_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
-    """Train several `methods` alike and keep some `metrics`: the small cell that the tests compute again.
-
-    Args:
-        configuration: As `train_cell`'s, with `methods` in place of `method`, and `metrics`.
-    """
-    tables = [train_cell({**configuration, "method": m}).assign(method=m) for m in configuration["methods"]]
-    table = pd.concat(tables, ignore_index=True)
-    return table[table["metric"].isin(configuration["metrics"])]
+    """The small cell that the tests compute again, see `methods_alike`."""
+    return methods_alike(train_cell, configuration)

@@ -14,6 +14,7 @@ from mtlcore.baselines import make_baseline, trained_parameters
 from mtlcore.devices import resolve_device
 from mtlcore.dominance import Dominance
 from mtlcore.experiments.layer_shares import ShareRecorder
+from mtlcore.experiments.methods_alike import methods_alike
 from mtlcore.experiments.scale_gap.study import OPTIMIZERS, Weighting
 from mtlcore.experiments.scenes.folds import NUM_CLASSES, Folds, load_folds
 from mtlcore.runs import StaticWeights, step_per_run
@@ -210,11 +211,6 @@ def train_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def compare_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
-    """Train several `methods` alike and keep some `metrics`: the small cell that the tests compute again.
-
-    Args:
-        configuration: As `train_cell`'s, with `methods` in place of `method`, and `metrics`.
-    """
-    tables = [train_cell({**configuration, "method": m}).assign(method=m) for m in configuration["methods"]]
-    table = pd.concat(tables, ignore_index=True)
-    return table[table["metric"].isin(configuration["metrics"]) & (table["epoch"] == 0)]
+    """The small cell that the tests compute again, see `methods_alike`, without the course of the training."""
+    table = methods_alike(train_cell, configuration)
+    return table[table["epoch"] == 0]
