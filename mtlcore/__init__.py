@@ -6,6 +6,7 @@ Importing this package needs torch alone; the companion's data, experiments and 
 from mtlcore.adatask import AdaTaskAdagrad, AdaTaskAdam, AdaTaskAdamW, AdaTaskRMSprop
 from mtlcore.dominance import Dominance
 from mtlcore.hydalearn import HydaLearn, HydaLearnStep, gain_weights
+from mtlcore.sparse_adam import AdaTaskSparseAdam
 from mtlcore.task_grad_scaling import clip_task_grad_norm_, unscale_task_grad_
 from mtlcore.task_gradients import combine, task_backward, zero_task_grad
 
@@ -14,6 +15,7 @@ __all__ = [
     "AdaTaskAdam",
     "AdaTaskAdamW",
     "AdaTaskRMSprop",
+    "AdaTaskSparseAdam",
     "Dominance",
     "HydaLearn",
     "HydaLearnStep",

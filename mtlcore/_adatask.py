@@ -1,6 +1,6 @@
 """What the AdaTask optimizers share: groups, state, and one update per task by torch's own kernels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,16 +10,24 @@ from torch.optim import Optimizer
 from mtlcore._adatask_checks import (
     Group,
     check_distinct,
+    check_gradients,
     check_group,
     check_loaded,
     check_step,
     fits_fused,
     needs_float_lr,
 )
-from mtlcore.task_gradients import task_grad_of, task_weight_view, zero_task_grad
+from mtlcore._eager import eager
+from mtlcore._sharded import like, local
+from mtlcore._task_record import contributions, forget, record_of
+from mtlcore._telling import tell
+from mtlcore._touched import numbers, with_numbers
+from mtlcore._weighted_sums import task_weight_view
+from mtlcore.task_grad_scaling import divide
 
-TaskWeights = list[float] | tuple[float, ...] | Tensor | None
-"""T non-negative numbers, or a tensor [T] or [T, R]; None stands for all ones."""
+TaskWeights = list[float] | tuple[float, ...] | Tensor | str | None
+"""T non-negative numbers, or a tensor [T] or [T, R]; None stands for all ones, "gradients" and "updates" for the
+weights that `HydaLearn.backward` or `combine` left, on the tasks' gradients or on their updates."""
 
 Rows = list[dict[str, Tensor]]
 """Per parameter, its state of one task: name -> [*p.shape], "step" -> []."""
@@ -28,8 +36,19 @@ Kernel = dict[str, bool | None]
 """The flags ``foreach`` and ``fused`` for torch's functions."""
 
 
+def hyper_parameters(arguments: dict[str, Any]) -> Group:
+    """Returns a constructor's arguments as the defaults of its parameter groups."""
+    return {name: value for name, value in arguments.items() if name not in ("self", "params", "__class__")}
+
+
 class AdaTaskOptimizer(Optimizer):
-    """Base of the four optimizers; a subclass names its state and calls its torch function."""
+    """Base of the optimizers; a subclass names its state and calls its torch function."""
+
+    _step_supports_amp_scaling = True  # a gradient scaler hands its scale over, for p.task_grad has it too
+    _told = False
+
+    layout: ClassVar[torch.layout] = torch.strided
+    """Of the gradients."""
 
     fused_op: ClassVar[str | None] = None
     """The operator of torch's fused kernel; None where torch has none."""
@@ -53,7 +72,7 @@ class AdaTaskOptimizer(Optimizer):
             tensors = [p[1] if isinstance(p, tuple) else p for p in params]  # named parameters are pairs
             check_distinct(tensors, self.param_groups)
             if all(isinstance(p, Tensor) for p in tensors):  # torch refuses others
-                check_group({**self.defaults, **param_group, "params": tensors}, self.fused_op)
+                check_group({**self.defaults, **param_group, "params": tensors}, self.fused_op, self.layout)
         super().add_param_group(param_group)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -63,11 +82,34 @@ class AdaTaskOptimizer(Optimizer):
             check_loaded(name, self.defaults, self.param_groups, state["param_groups"], state["state"])
         super().__setstate__(state)
 
+    @eager
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clears ``p.grad`` as torch does, and forgets the task gradients of every parameter."""
         super().zero_grad(set_to_none)
-        zero_task_grad(p for group in self.param_groups for p in group["params"])
+        for group in self.param_groups:
+            for p in group["params"]:
+                if set_to_none or record_of(p) is None:  # else the zeros in `p.grad` say so, and memory is kept
+                    forget(p)
 
+    def task_gradients_and_weights(self, p: Any, group: Group) -> tuple[Tensor, Tensor | tuple[float, ...] | None]:
+        """Returns what the step of a parameter is made of: gradients [T, *shape], and weights of their updates."""
+        mode = group["task_weights"]
+        if mode == "gradients":
+            return contributions(p), None
+        weights = getattr(p, "task_weights", None) if mode == "updates" else mode
+        grads: Tensor = local(p.task_grad)
+        if weights is not None:  # a task of weight 0 is left out: nothing of its gradient that is not finite gets in
+            zero, values = None, numbers(grads)
+            if isinstance(weights, Tensor):
+                zero = weights == 0
+            elif 0 in weights:
+                zero = torch.tensor([w == 0 for w in weights]).to(p.device, non_blocking=True)
+            if zero is not None:
+                out = task_weight_view(zero, grads).bool() & ~values.isfinite()
+                grads = with_numbers(grads, torch.where(out, 0, values))
+        return grads, weights
+
+    @eager
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Takes one step: per task where there is ``p.task_grad``, the ordinary one from ``p.grad`` elsewhere.
 
@@ -81,58 +123,94 @@ class AdaTaskOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            check_step(group, self.state, self.fused_op)
+        found_inf = getattr(self, "found_inf", None)  # both set by a gradient scaler, only while it takes the step
+        scale: Tensor | None = getattr(self, "grad_scale", None)
+        scaler = None if found_inf is None else ("unscaled" if scale is None else "scaled")
+        check_gradients((p for group in self.param_groups for p in group["params"]), scaler)
+        split = [check_step(group, self.state, self.fused_op, scaler, self.layout) for group in self.param_groups]
+        self._tell_of_ordinary_steps(any(per_task for per_task, _ in split))
+        if found_inf is not None and bool(found_inf):
+            return loss
         with torch.no_grad():
-            for group in self.param_groups:
+            for group, (per_task, ordinary) in zip(self.param_groups, split, strict=True):
+                if scale is not None:
+                    _divide(per_task, ordinary, scale)
                 kernel = self._kernel(group)
-                ordinary = [p for p in group["params"] if task_grad_of(p) is None and p.grad is not None]
                 if ordinary:
                     rows = [self._prepared(p, group, (), kernel) for p in ordinary]
-                    grads = [p.grad for p in ordinary]
-                    self._update(group, ordinary, grads, rows, kernel, group["lr"], group["weight_decay"])
-                self._step_tasks(group, [p for p in group["params"] if task_grad_of(p) is not None], kernel)
+                    parts = [local(p) for p in ordinary]
+                    grads = _ordered(parts, [local(p.grad) for p in ordinary if p.grad is not None], kernel)
+                    self._update(group, parts, grads, rows, kernel, group["lr"], group.get("weight_decay", 0.0))
+                if group["task_weights"] == "updates":  # those that were weighted together take their step together
+                    together: dict[int, list[Any]] = {}
+                    for p in per_task:
+                        together.setdefault(id(getattr(p, "task_weights", None)), []).append(p)
+                    for params in together.values():
+                        self._step_tasks(group, params, kernel)
+                else:
+                    self._step_tasks(group, per_task, kernel)
         return loss
 
+    def _tell_of_ordinary_steps(self, any_task: bool) -> None:
+        """Warns, once, where no parameter has task gradients: this is then the ordinary optimizer, or does nothing."""
+        if any_task or self._told or all(group["num_tasks"] == 1 for group in self.param_groups):
+            return
+        self._told = True
+        tell(
+            f"No parameter of {type(self).__name__} has task gradients, so this step is the ordinary one of `p.grad` "
+            "(nothing where there is none). Call task_backward(losses, shared) in place of loss.backward().",
+        )
+
     def _step_tasks(self, group: Group, params: list[Any], kernel: Kernel) -> None:
-        num_tasks, weights, lr, weight_decay = (group[k] for k in ("num_tasks", "task_weights", "lr", "weight_decay"))
+        num_tasks, lr, weight_decay = (group[k] for k in ("num_tasks", "lr", "weight_decay"))
         everyone = (True,) * num_tasks
-        reached = {p: getattr(p, "task_reached", None) or everyone for p in params}
-        params = [p for p in params if any(reached[p])]
+        flags = [getattr(p, "task_reached", None) or everyone for p in params]
+        params = [p for p, reached in zip(params, flags, strict=True) if any(reached)]
         if not params:
             return
-        grads = {p: p.task_grad.unbind() for p in params}
-        rows = {p: self._task_rows(p, group, kernel) for p in params}
+        flags = [reached for reached in flags if any(reached)]
+        pairs = [self.task_gradients_and_weights(p, group) for p in params]
+        weights = pairs[0][1]  # the same for all
+        grads = [task_grad.unbind() for task_grad, _ in pairs]
+        rows = [self._task_rows(p, group, kernel) for p in params]
+        parts = [local(p) for p in params]
 
         # One task without weights is torch's own optimizer, to the bit, if torch does the decay itself. Otherwise it is
         # done here, from the parameters at the start of the step: they move between the calls below.
-        decay: dict[Tensor, Tensor] = {}
+        decay: Sequence[Tensor] | None = None
         if weight_decay != 0 and not (num_tasks == 1 and weights is None):
             if group.get("decoupled_weight_decay", False):
-                torch._foreach_mul_(params, 1 - lr * weight_decay)
+                torch._foreach_mul_(parts, 1 - lr * weight_decay)
             else:
                 sign = -1 if group["maximize"] else 1  # torch flips the gradient, and with it this, back
-                shares = torch._foreach_mul(params, sign * weight_decay / num_tasks)
-                decay = dict(zip(params, shares, strict=True))
+                decay = torch._foreach_mul(parts, sign * weight_decay / num_tasks)
             weight_decay = 0.0
 
+        # In half precision an addition loses most of a small update, so the tasks' updates are summed up apart first.
+        halves = [p for p in parts if p.dtype.itemsize < 4 and num_tasks > 1]
+        sums = {id(p): torch.zeros_like(p) for p in halves}
+        places = [sums.get(id(p), p) for p in parts]
+
         for t in range(num_tasks):
-            now = [p for p in params if reached[p][t]]
+            now = [i for i, reached in enumerate(flags) if reached[t]]
             if not now:
                 continue
-            task_grads = [grads[p][t] for p in now]
-            task_rows = [rows[p][t] for p in now]
-            if decay:
-                task_grads = list(torch._foreach_add(task_grads, [decay[p] for p in now]))
-            if kernel["fused"]:
-                task_grads = [_in_memory_order_of(p, g) for p, g in zip(now, task_grads, strict=True)]
+            task_grads = [grads[i][t] for i in now]
+            task_rows = [rows[i][t] for i in now]
+            task_places = [places[i] for i in now]
+            if decay is not None:
+                task_grads = list(torch._foreach_add(task_grads, [decay[i] for i in now]))
+            task_grads = _ordered(task_places, task_grads, kernel)
             if isinstance(weights, Tensor):  # not read: the update is taken from zero, multiplied, then added
-                updates = [torch.zeros_like(p) for p in now]
+                updates = [torch.zeros_like(place) for place in task_places]
                 self._update(group, updates, task_grads, task_rows, kernel, lr, weight_decay)
-                torch._foreach_addcmul_(now, updates, [task_weight_view(weights, p.task_grad)[t] for p in now])
+                views = [task_weight_view(weights, params[i].task_grad)[t] for i in now]
+                torch._foreach_addcmul_(task_places, updates, views)
             else:  # every one of these updates is proportional to lr
                 task_lr = lr if weights is None else lr * weights[t]
-                self._update(group, now, task_grads, task_rows, kernel, task_lr, weight_decay)
+                self._update(group, task_places, task_grads, task_rows, kernel, task_lr, weight_decay)
+        if halves:
+            torch._foreach_add_(halves, list(sums.values()))
 
     def _update(
         self,
@@ -153,7 +231,7 @@ class AdaTaskOptimizer(Optimizer):
 
         Without a fused kernel at all, torch chooses itself: foreach where that pays, which on a CPU it does not.
         """
-        foreach, fused, params = group["foreach"], group["fused"], group["params"]
+        foreach, fused, params = group["foreach"], group["fused"], [local(p) for p in group["params"]]
         known = all(type(p) in (Tensor, torch.nn.Parameter) for p in params)
         if foreach is None and fused is None and known and self.fused_op is not None:
             fused = all(fits_fused(p, self.fused_op) for p in params)
@@ -161,11 +239,16 @@ class AdaTaskOptimizer(Optimizer):
         return {"foreach": foreach, "fused": fused}
 
     def _task_rows(self, p: Tensor, group: Group, kernel: Kernel) -> Rows:
-        """Returns the state of ``p`` as one dictionary of views per task."""
+        """Returns the state of ``p`` as one dictionary of views per task, the same ones while the state is the same."""
         state = self._prepared(p, group, (group["num_tasks"],), kernel)
-        return [
-            dict(zip(state, views, strict=True)) for views in zip(*(v.unbind() for v in state.values()), strict=True)
-        ]
+        known: dict[Tensor, tuple[dict[str, Tensor], Rows]] = self.__dict__.setdefault("_rows", {})
+        before = known.get(p)
+        if before is not None and all(before[0].get(name) is value for name, value in state.items()):
+            return before[1]
+        views = [value.unbind() for value in state.values()]
+        rows = [dict(zip(state, task_views, strict=True)) for task_views in zip(*views, strict=True)]
+        known[p] = state, rows
+        return rows
 
     def _prepared(self, p: Tensor, group: Group, leading: tuple[int, ...], kernel: Kernel) -> dict[str, Tensor]:
         """Returns the state that a step of ``p`` needs, [*leading, *p.shape] each, made where it is not there yet."""
@@ -173,8 +256,8 @@ class AdaTaskOptimizer(Optimizer):
         initial = self.initial_state(group)
         for name, value in initial.items():
             if name not in state:  # also a buffer asked for later, as momentum raised from 0 by a scheduler
-                strides = (p.numel(),) * len(leading) + torch.empty_like(p).stride()  # p's memory order in each task
-                state[name] = p.new_empty_strided((*leading, *p.shape), strides).fill_(value)
+                state[name] = self._new_state(p, leading)
+                local(state[name]).fill_(value)
         if "step" not in state:
             # torch's own optimizers count in the default dtype; per task it is float32, whatever the default
             double = torch.get_default_dtype() == torch.float64 and not leading and not kernel["fused"]
@@ -183,9 +266,34 @@ class AdaTaskOptimizer(Optimizer):
         device = p.device if kernel["fused"] or group.get("capturable", False) else torch.device("cpu")
         if state["step"].device != device:
             state["step"] = state["step"].to(device)
-        return {name: state[name] for name in ("step", *initial)}
+        return {name: local(state[name]) for name in ("step", *initial)}
+
+    def _new_state(self, p: Tensor, leading: tuple[int, ...]) -> Tensor:
+        """Returns memory [*leading, *p.shape], in the order of ``p`` for each task."""
+        part = local(p)
+        strides = (part.numel(),) * len(leading) + torch.empty_like(part).stride()
+        return like(p, part.new_empty_strided((*leading, *part.shape), strides))
 
 
-def _in_memory_order_of(p: Tensor, grad: Tensor) -> Tensor:
-    """Returns ``grad`` with the strides of ``p``: the fused kernels pair numbers by their place in memory."""
-    return grad if grad.stride() == p.stride() else torch.empty_like(p).copy_(grad)
+def _ordered(params: Sequence[Tensor], grads: list[Tensor], kernel: Kernel) -> list[Tensor]:
+    """Returns gradients with the strides of their parameters: the fused kernels pair numbers by place in memory."""
+    if not kernel["fused"]:
+        return grads
+    return [
+        grad if grad.stride() == p.stride() else torch.empty_like(p).copy_(grad)
+        for p, grad in zip(params, grads, strict=True)
+    ]
+
+
+def _divide(per_task: Sequence[Tensor], ordinary: Sequence[Tensor], scale: Tensor) -> None:
+    """Divides all gradients by a gradient scaler's scale, but for task gradients that the user unscaled."""
+    for p in per_task:
+        record = record_of(p)
+        if record is None or not record.unscaled:
+            divide(p, scale)
+    dense = [local(p.grad) for p in ordinary if p.grad is not None and not p.grad.is_sparse]
+    if dense:
+        torch._foreach_div_(dense, scale)
+    for p in ordinary:
+        if p.grad is not None and p.grad.is_sparse:  # autograd may hand the same numbers to two embedding tables
+            p.grad = with_numbers(p.grad, p.grad._values() / scale)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlcore.task_gradients import task_grad_of
+from mtlcore._sharded import like, local
+from mtlcore._task_record import TaskRecord, check_unchanged, holds_something, record_of, task_grad_of
 
 Group = dict[str, Any]
 State = Mapping[Tensor, dict[str, Tensor]]
@@ -48,7 +49,7 @@ def check_distinct(params: Sequence[Any], groups: Iterable[Group]) -> None:
         )
 
 
-def check_group(group: Group, fused_op: str | None) -> None:
+def check_group(group: Group, fused_op: str | None, layout: torch.layout) -> None:
     """Raises ValueError unless the hyper-parameters and parameters of a new group can be used."""
     num_tasks = group["num_tasks"]
     if not isinstance(num_tasks, int) or isinstance(num_tasks, bool) or num_tasks < 1:
@@ -67,6 +68,11 @@ def check_group(group: Group, fused_op: str | None) -> None:
                 f"Parameter `{name}` should be non-negative. Found `{name} = {group[name]}`. Pass {name} >= 0"
                 + (", for example 1e-3." if name == "lr" else ".")
             )
+    if layout is torch.sparse_coo and group["eps"] == 0:
+        raise ValueError(
+            "Parameter `eps` should be positive, for a touched row may have a gradient of zero. Found `eps = 0`. Pass, "
+            "for example, 1e-8."
+        )
     betas = group.get("betas", (0.0, 0.0))
     if len(betas) != 2 or not all(isinstance(beta, (int, float)) and 0 <= beta < 1 for beta in betas):
         raise ValueError(
@@ -85,19 +91,19 @@ def check_group(group: Group, fused_op: str | None) -> None:
 
 def check_kernel(group: Group, fused_op: str | None) -> None:
     """Raises ValueError where the flags ``foreach`` and ``fused`` ask for what there is not."""
-    if group["fused"] and group["foreach"]:
+    if group.get("fused") and group.get("foreach"):
         raise ValueError(
             "Parameters `fused` and `foreach` should not both be True. "
             "Found `fused = True` and `foreach = True`. Pass one of them."
         )
-    unfit = [p for p in group["params"] if group["fused"] and not fits_fused(p, fused_op)]
+    unfit = [p for p in group["params"] if group.get("fused") and not fits_fused(p, fused_op)]
     if unfit:
         raise ValueError(
             "Parameter `fused` should be True only where torch has such a kernel of this optimizer, for dense "
             f"floating-point parameters. Found one of {unfit[0].dtype} with strides {unfit[0].stride()} on "
             f"{unfit[0].device.type}. Pass fused=None."
         )
-    if group["foreach"] and needs_float_lr(group):
+    if group.get("foreach") and needs_float_lr(group):
         raise ValueError(
             "Parameter `lr` should be a float with foreach=True and capturable=False. "
             "Found a tensor. Pass foreach=None."
@@ -109,7 +115,9 @@ def check_task_weights(group: Group) -> None:
     weights, num_tasks = group["task_weights"], group["num_tasks"]
     if weights is None:
         return
-    if isinstance(weights, Tensor):
+    if isinstance(weights, str):
+        fits, found = weights in ("gradients", "updates"), f"`task_weights = {weights!r}`"
+    elif isinstance(weights, Tensor):
         fits = weights.ndim in (1, 2) and weights.shape[0] == num_tasks and not weights.is_complex()
         found = f"a tensor of shape {tuple(weights.shape)}"
     else:
@@ -118,40 +126,66 @@ def check_task_weights(group: Group) -> None:
         found = f"`task_weights = {weights!r}`"
     if not fits:
         raise ValueError(
-            f"Parameter `task_weights` should hold {num_tasks} finite, non-negative numbers, or be a tensor [T], or "
-            f"[T, R] for R runs. Found {found}. Pass one weight per task, or None for ones."
+            f"Parameter `task_weights` should hold {num_tasks} finite, non-negative numbers, be a tensor [T], or "
+            f'[T, R] for R runs, or say where HydaLearn\'s weights count, "gradients" or "updates". Found {found}. '
+            "Pass one weight per task, or None for ones."
         )
 
 
-def check_step(group: Group, state: State, fused_op: str | None) -> None:
-    """Raises ValueError where a step of the group could not be taken as a whole."""
+def check_step(
+    group: Group, state: State, fused_op: str | None, scaler: str | None, layout: torch.layout
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Returns the parameters with task gradients and those with ordinary ones.
+
+    Args:
+        group: The group.
+        state: The optimizer's.
+        fused_op: The operator of torch's fused kernel.
+        scaler: None, or what a gradient scaler that takes the step says of the gradients, "scaled" or "unscaled".
+        layout: Of the gradients that the optimizer is for.
+
+    Raises:
+        ValueError: Where a step of the group could not be taken as a whole, or would drop what a user did.
+    """
     check_kernel(group, fused_op)
     check_task_weights(group)
+    per_task: list[Tensor] = []
+    ordinary: list[Tensor] = []
     for p in group["params"]:
-        task_grad = task_grad_of(p)
+        task_grad, record = task_grad_of(p), record_of(p)
+        if record is not None and task_grad is not None:
+            _check_record(p, record, group, scaler)
         grad = p.grad if task_grad is None else task_grad
         if grad is None:
             continue
-        if grad.is_complex() or grad.layout is not torch.strided:
+        known = state.get(p)
+        found = None if known is None else known.get("step")
+        step_shape = () if task_grad is None else (group["num_tasks"],)
+        if found is not None and found.shape != step_shape and not holds_something(grad):
+            continue  # cleared without `set_to_none`
+        (ordinary if task_grad is None else per_task).append(p)
+        if grad.layout is not layout or grad.is_complex():
+            dense = layout is torch.strided
             raise ValueError(
-                f"A gradient should be real and dense. Found one of {grad.dtype} and {grad.layout}. "
-                "Make it dense, for example with nn.Embedding(sparse=False)."
+                f"A gradient should be real and {'dense' if dense else 'sparse'}. Found one of {grad.dtype} and "
+                f"{grad.layout}. Give the parameter to {'AdaTaskSparseAdam' if dense else 'AdaTaskAdam'}, or pass "
+                f"sparse={not dense} to its nn.Embedding."
             )
         if task_grad is not None:
             _check_task_grad(p, task_grad, group)
-        step_shape = () if task_grad is None else (group["num_tasks"],)
-        found = state.get(p, {}).get("step")
         if found is not None and found.shape != step_shape:
             raise ValueError(
                 "A parameter should keep the number of tasks, or the one ordinary gradient, that its state began with. "
                 f"Found a state for `step` of shape {tuple(found.shape)} where {step_shape} is needed, on a parameter "
                 f"of shape {tuple(p.shape)}. Change between `p.task_grad` and `p.grad` with a new optimizer."
             )
+    return per_task, ordinary
 
 
 def _check_task_grad(p: Tensor, task_grad: Tensor, group: Group) -> None:
     num_tasks, weights = group["num_tasks"], group["task_weights"]
-    if task_grad.shape != (num_tasks, *p.shape) or task_grad.dtype != p.dtype or task_grad.device != p.device:
+    fits = task_grad.shape == (num_tasks, *p.shape) and local(task_grad).shape == (num_tasks, *local(p).shape)
+    if not fits or task_grad.dtype != p.dtype or task_grad.device != p.device:
         raise ValueError(
             f"A `task_grad` should have shape {(num_tasks, *p.shape)} for `num_tasks = {num_tasks}`, and dtype and "
             f"device of its parameter. Found shape {tuple(task_grad.shape)}, {task_grad.dtype} on {task_grad.device}. "
@@ -163,11 +197,46 @@ def _check_task_grad(p: Tensor, task_grad: Tensor, group: Group) -> None:
             f"A `task_reached` should hold {num_tasks} booleans, one per task. "
             f"Found {len(reached)}. Let `task_backward` set it."
         )
-    if isinstance(weights, Tensor) and weights.ndim == 2 and p.shape[:1] != weights.shape[1:]:
+    runs = p.shape[:1] if task_grad.layout is torch.strided else ()
+    if isinstance(weights, Tensor) and weights.ndim == 2 and (weights.shape[1:] != runs or local(p) is not p):
         raise ValueError(
             "Parameter `task_weights` [T, R] should be for the R runs that parameters [R, *shape] stack. Found "
             f"weights of shape {tuple(weights.shape)} and a parameter of shape {tuple(p.shape)}. "
             "Pass weights [T] for one run."
+        )
+
+
+def check_gradients(params: Iterable[Tensor], scaler: str | None) -> None:
+    """Raises ValueError where a step would drop what was done to ``p.grad``; it may forget cleared task gradients."""
+    held = [p for p in params if (record := record_of(p)) is not None and (scaler != "unscaled" or record.unscaled)]
+    check_unchanged(
+        held,
+        "a step by task, which reads `p.task_grad` only",
+        "Clip with `clip_task_grad_norm_`, and put a regulariser into a task's loss or use weight_decay.",
+    )
+
+
+def _check_record(p: Tensor, record: TaskRecord, group: Group, scaler: str | None) -> None:
+    if record.others is not None and holds_something(like(p, record.others)):
+        raise ValueError(
+            "A shared parameter's `p.grad` should come from task gradients alone before a step by task. Found one of "
+            f"shape {tuple(p.shape)} that another backward pass began. Put a regulariser into a task's loss, or use "
+            "weight_decay."
+        )
+    if scaler == "unscaled" and not record.unscaled:
+        raise ValueError(
+            "Task gradients should be unscaled where `scaler.unscale_(optimizer)` was called. Found scaled ones. Call "
+            "`unscale_task_grad_(scaler, shared)` beside it."
+        )
+    if group["task_weights"] is None and record.weighed_by and getattr(p, "task_weights", None) is not None:
+        raise ValueError(
+            f"Parameter `task_weights` should say where the weights of {record.weighed_by} count. Found None, which "
+            'would drop them. Pass task_weights="gradients" (in front of the accumulators) or "updates".'
+        )
+    if group["task_weights"] == "updates" and record.parts is not None:
+        raise ValueError(
+            'Micro-batches should have the same weights with `task_weights = "updates"`. Found several. Pass '
+            '"gradients", or weigh once after the last micro-batch.'
         )
 
 
@@ -196,8 +265,10 @@ def _check_loaded_state(p: Tensor, num_tasks: int, state: dict[str, Tensor]) -> 
     leading = (num_tasks,) if "step" in state and state["step"].ndim else ()
     for name, value in state.items():
         expected = leading if name == "step" else (*leading, *p.shape)
-        if value.shape != expected:
+        part = leading if name == "step" else (*leading, *local(p).shape)
+        if value.shape != expected or local(value).shape != part:
             raise ValueError(
                 f"Parameter `state_dict` should fit a parameter of shape {tuple(p.shape)}. Found `{name}` of shape "
-                f"{tuple(value.shape)} instead of {expected}. Load it into an optimizer of the same model."
+                f"{tuple(value.shape)} instead of {expected}, or sharded otherwise. Load it into an optimizer of the "
+                "same model, and where that is sharded by torch.distributed.checkpoint."
             )

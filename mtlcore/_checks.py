@@ -1,11 +1,15 @@
 """What the methods refuse, in one sentence each, before anything changes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 
-from torch import Tensor
+from torch import Tensor, nn
 
-Losses = Sequence[Tensor] | Tensor
+from mtlcore._rows import runs_of
+from mtlcore._sharded import as_sharded, check_sharded, local
+
+Losses = Sequence[Tensor | None] | Tensor
+Shared = Iterable[Tensor] | nn.Module
 Weights = Sequence[float] | Tensor
 
 
@@ -32,25 +36,37 @@ def check_main_task(main_task: int, num_tasks: int | None = None) -> None:
         )
 
 
-def check_losses(losses: Losses) -> list[Tensor]:
-    """Returns the T losses as a list, each [] or each [R]; raises ValueError for anything else."""
+def check_losses(losses: Losses) -> list[Tensor | None]:
+    """Returns the T losses as a list, each [], each [R], or None; raises ValueError for anything else."""
+    if isinstance(losses, Mapping):
+        raise ValueError(
+            f"Parameter `losses` should be a sequence of T scalar tensors. Found a {type(losses).__name__}. Pass "
+            "list(losses.values()), always in the same order."
+        )
     if isinstance(losses, Tensor) and losses.ndim == 0:
         raise ValueError(
             "Parameter `losses` should be a sequence of T scalar tensors. Found one scalar. Pass a list, for "
             "example [loss_a, loss_b]."
         )
     items = list(losses)
-    if not items:
+    present = [loss for loss in items if loss is not None]
+    if not present:
         raise ValueError(
-            "Parameter `losses` should hold at least one loss. Found none. Pass one scalar tensor per task."
+            "Parameter `losses` should hold at least one loss. Found none. Pass one scalar tensor per task; leave out "
+            "the step where no task has a loss."
         )
     for t, loss in enumerate(items):
+        if loss is None:
+            continue
         if not isinstance(loss, Tensor):
+            hint = "one scalar tensor per task, or None for a task that this batch does not have"
+            if isinstance(loss, Mapping | list | tuple):
+                hint = "the losses alone, one scalar tensor per task, without logs or outputs beside them"
             raise ValueError(
                 f"Parameter `losses` should hold tensors. Found `losses[{t}]` of type {type(loss).__name__}. Pass "
-                "one scalar tensor per task."
+                f"{hint}."
             )
-        if loss.ndim > 1 or loss.shape != items[0].shape:
+        if loss.ndim > 1 or loss.shape != present[0].shape:
             raise ValueError(
                 f"Parameter `losses` should hold scalars, or tensors [R] for R runs, all of one shape. Found "
                 f"`losses[{t}]` of shape "
@@ -59,7 +75,8 @@ def check_losses(losses: Losses) -> list[Tensor]:
         if not loss.requires_grad:
             raise ValueError(
                 f"Parameter `losses` should hold tensors that require grad. Found `losses[{t}]` without a graph. "
-                "Compute it from trainable parameters, outside torch.no_grad()."
+                "Compute it from trainable parameters, outside torch.no_grad(), and pass None for a task that this "
+                "batch does not have."
             )
         if loss.is_complex():
             raise ValueError(
@@ -68,13 +85,29 @@ def check_losses(losses: Losses) -> list[Tensor]:
     return items
 
 
-def check_shared(shared: Iterable[Tensor]) -> list[Tensor]:
+def check_runs(losses: Sequence[Tensor | None], parameters: Iterable[Tensor]) -> None:
+    """Raises ValueError where losses [R] meet parameters that are not declared to stack R runs, or the other way."""
+    shape = next(tuple(loss.shape) for loss in losses if loss is not None)
+    for p in parameters:
+        runs = runs_of(p)
+        if shape != (() if runs is None else (runs,)):
+            found = "one run" if runs is None else f"{runs} runs"
+            raise ValueError(
+                "Parameter `losses` should hold scalars, or tensors [R] where the shared parameters are declared to "
+                f"stack R runs, [R, *shape]. Found losses of shape {shape} and a shared parameter of {found}, "
+                f"{tuple(p.shape)}. Reduce each loss, for example with .mean(), or declare runs with `p.task_runs = R`."
+            )
+
+
+def check_shared(shared: Shared) -> list[Tensor]:
     """Returns the shared parameters, each once; raises ValueError where one cannot hold task gradients."""
+    if isinstance(shared, nn.Module):
+        shared = shared.parameters()
     if isinstance(shared, Tensor):
         raise ValueError(
             "Parameter `shared` should be a collection of parameters. Found one tensor. Pass a list, [parameter]."
         )
-    parameters = list(dict.fromkeys(shared))  # tensors hash by identity: tied weights count once
+    parameters = list(dict.fromkeys(as_sharded(shared)))  # tensors hash by identity: tied weights count once
     if not parameters:
         raise ValueError(
             "Parameter `shared` should hold the shared parameters. Found none. Was a generator, such as "
@@ -92,33 +125,15 @@ def check_shared(shared: Iterable[Tensor]) -> list[Tensor]:
                 f"Parameter `shared` should hold real, dense leaf parameters. Found `shared[{i}]`, {kind}. Pass "
                 "model parameters."
             )
+    check_sharded(parameters)
     return parameters
-
-
-def check_task_grad(p: Tensor, num_tasks: int, num_runs: int | None) -> None:
-    """Raises ValueError where gradients of ``num_tasks`` tasks and ``num_runs`` runs cannot be added to p's."""
-    if num_runs is not None and (p.ndim == 0 or p.shape[0] != num_runs):
-        raise ValueError(
-            f"Parameter `losses` should hold scalars, or tensors [R] with shared parameters [R, *shape]. Found "
-            f"losses [{num_runs}] and a "
-            f"shared parameter of shape {tuple(p.shape)}. Reduce each loss, for example with .mean()."
-        )
-    task_grad: Tensor | None = getattr(p, "task_grad", None)
-    runs: int | None = getattr(p, "task_runs", None)
-    if task_grad is not None and (task_grad.shape != (num_tasks, *p.shape) or runs != num_runs):
-        raise ValueError(
-            f"Parameter `losses` should hold as many tasks and runs as the gradients it is added to. Found "
-            f"{num_tasks} losses and a "
-            f"`task_grad` of shape {tuple(task_grad.shape)} on a parameter {tuple(p.shape)}. Call `zero_task_grad` "
-            "first."
-        )
 
 
 def check_weights(weights: Weights, task_grad: Tensor) -> None:
     """Raises ValueError unless the weights are T finite numbers, a tensor [T], or [T, R] for R runs."""
     if isinstance(weights, Tensor):
         fits = (
-            weights.ndim in (1, 2)
+            weights.ndim in ((1,) if task_grad.is_sparse or local(task_grad) is not task_grad else (1, 2))
             and weights.ndim <= task_grad.ndim
             and weights.shape == task_grad.shape[: weights.ndim]
         )

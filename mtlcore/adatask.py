@@ -26,13 +26,15 @@ optimizer, to the bit under the same ``foreach`` and ``fused`` flags.
 - Of torch's options ``differentiable`` is missing, and ``betas`` are floats.
 """
 
+from typing import Any
+
 from torch import Tensor
 from torch.optim.adagrad import adagrad
 from torch.optim.adam import adam
 from torch.optim.optimizer import ParamsT
 from torch.optim.rmsprop import rmsprop
 
-from mtlcore._adatask import AdaTaskOptimizer, TaskWeights
+from mtlcore._adatask import AdaTaskOptimizer, TaskWeights, hyper_parameters
 from mtlcore._adatask_checks import Group
 
 __all__ = ["AdaTaskAdagrad", "AdaTaskAdam", "AdaTaskAdamW", "AdaTaskRMSprop"]
@@ -97,18 +99,8 @@ class AdaTaskAdam(AdaTaskOptimizer):
         capturable: bool = False,
         task_weights: TaskWeights = None,
     ) -> None:
-        options = {
-            "amsgrad": amsgrad,
-            "maximize": maximize,
-            "foreach": foreach,
-            "fused": fused,
-            "capturable": capturable,
-        }
-        numbers = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        tasks = {"num_tasks": num_tasks, "task_weights": task_weights}
-        super().__init__(
-            params, {**numbers, **options, **tasks, "decoupled_weight_decay": isinstance(self, AdaTaskAdamW)}
-        )
+        arguments = hyper_parameters(locals())
+        super().__init__(params, {**arguments, "decoupled_weight_decay": isinstance(self, AdaTaskAdamW)})
 
     def initial_state(self, group: Group) -> dict[str, float]:
         """Returns the moments, all beginning at 0."""
@@ -154,36 +146,8 @@ class AdaTaskAdamW(AdaTaskAdam):
         tensor([0.9500])
     """
 
-    def __init__(
-        self,
-        params: ParamsT,
-        *,
-        num_tasks: int,
-        lr: float | Tensor = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        amsgrad: bool = False,
-        maximize: bool = False,
-        foreach: bool | None = None,
-        fused: bool | None = None,
-        capturable: bool = False,
-        task_weights: TaskWeights = None,
-    ) -> None:
-        super().__init__(
-            params,
-            num_tasks=num_tasks,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            amsgrad=amsgrad,
-            maximize=maximize,
-            foreach=foreach,
-            fused=fused,
-            capturable=capturable,
-            task_weights=task_weights,
-        )
+    def __init__(self, params: ParamsT, *, num_tasks: int, weight_decay: float = 1e-2, **options: Any) -> None:
+        super().__init__(params, num_tasks=num_tasks, weight_decay=weight_decay, **options)
 
 
 class AdaTaskAdagrad(AdaTaskOptimizer):
@@ -238,14 +202,7 @@ class AdaTaskAdagrad(AdaTaskOptimizer):
         fused: bool | None = None,
         task_weights: TaskWeights = None,
     ) -> None:
-        numbers = {"lr": lr, "lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay}
-        options = {
-            "maximize": maximize,
-            "foreach": foreach,
-            "fused": fused,
-            "initial_accumulator_value": initial_accumulator_value,
-        }
-        super().__init__(params, {**numbers, **options, "num_tasks": num_tasks, "task_weights": task_weights})
+        super().__init__(params, hyper_parameters(locals()))
 
     def initial_state(self, group: Group) -> dict[str, float]:
         """Returns the sum of squares and what it begins at."""
@@ -314,15 +271,7 @@ class AdaTaskRMSprop(AdaTaskOptimizer):
         fused: bool | None = None,
         task_weights: TaskWeights = None,
     ) -> None:
-        numbers = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
-        options = {
-            "centered": centered,
-            "capturable": capturable,
-            "maximize": maximize,
-            "foreach": foreach,
-            "fused": fused,
-        }
-        super().__init__(params, {**numbers, **options, "num_tasks": num_tasks, "task_weights": task_weights})
+        super().__init__(params, hyper_parameters(locals()))
 
     def initial_state(self, group: Group) -> dict[str, float]:
         """Returns the averages that the options ask for, all beginning at 0."""

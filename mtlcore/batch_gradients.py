@@ -1,98 +1,139 @@
 """The gradients of one mini-batch: one per task for shared parameters and heads, before they are weighted and added."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from mtlcore._checks import check_shared, check_task_grad
-from mtlcore._weighted_sums import weighted_sums
-from mtlcore.task_gradients import add_grad, add_task_grad, empty_task_grad
+from mtlcore._checks import Shared, check_runs, check_shared
+from mtlcore._passes import backward_passes, graph_leaves
+from mtlcore._rows import Rows, SparseRows, grouped
+from mtlcore._sharded import as_sharded, like, local
+from mtlcore._task_record import begin, new_rows, task_grad_of
+from mtlcore._touched import added, numbers, settled, with_numbers
+from mtlcore.task_gradients import add_rows
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """The gradients of one mini-batch: of shared parameters stacked over tasks, of heads task by task."""
+    """The gradients of one mini-batch: of shared parameters in tables, of heads task by task."""
 
-    shared: dict[Tensor, Tensor]  # [T, *shape] each; zero rows where a task does not reach the parameter
-    reached: dict[Tensor, list[bool]]  # T flags each
+    tables: list[Rows | SparseRows]
+    reached: dict[Tensor, list[bool]]  # T flags of each shared parameter; rows of tasks that do not reach it are zero
     heads: dict[Tensor, list[Tensor | None]]  # T rows [*shape] each; None where a task does not reach the head
+    eps: float  # the coarsest rounding of the parameters, the losses and what was computed on the way
+    scale: Tensor | None = None  # of a gradient scaler, which expects it in p.grad
 
     @classmethod
-    def of(cls, losses: list[Tensor], shared: Sequence[Tensor], heads: Sequence[Tensor]) -> "Gradients":
-        """Returns the gradients of T losses, each [] or [R], by one backward pass per loss.
+    def of(
+        cls, losses: Sequence[Tensor | None], shared: Sequence[Tensor], model: nn.Module, scale: Tensor | None = None
+    ) -> "Gradients":
+        """Returns the gradients of T losses, each [], [R] or None, by one backward pass per loss.
+
+        Heads are all other leaves of the losses' graph, whether they are parameters of the model or not. With a
+        gradient scaler's ``scale``, the passes are of the losses times it, and the gradients are divided by it.
 
         Raises:
             ValueError: Before any pass, where the shared parameters hold gradients of other tasks or runs.
         """
-        for p in shared:
-            check_task_grad(p, len(losses), losses[0].shape[0] if losses[0].ndim else None)
-        num_tasks, rows = len(losses), {p: empty_task_grad(p, len(losses)) for p in shared}
-        reached: dict[Tensor, list[bool]] = {p: [] for p in shared}
-        head_rows: dict[Tensor, list[Tensor | None]] = {p: [] for p in heads}
-        for t, loss in enumerate(losses):
-            retain = t < num_tasks - 1
-            grads: tuple[Tensor | None, ...] = torch.autograd.grad(
-                loss.sum(), [*shared, *heads], retain_graph=retain, allow_unused=True
-            )
-            for p, grad in zip(shared, grads, strict=False):
-                reached[p].append(grad is not None)
-                if grad is None:
-                    rows[p][t].zero_()
-                else:
-                    rows[p][t].copy_(grad.to_dense() if grad.is_sparse else grad)
-            for p, grad in zip(heads, grads[len(shared) :], strict=True):
-                head_rows[p].append(grad.to_dense() if grad is not None and grad.is_sparse else grad)
-            del grads, grad  # or this task's would still be there in the next one's pass
-        return cls(rows, reached, head_rows)
+        check_runs(losses, shared)
+        begin(shared, len(losses), unscaled=scale is not None)
+        leaves, hides, eps = graph_leaves(losses)
+        if hides:
+            leaves += [p for p in as_sharded(model.parameters()) if p.requires_grad]
+        ours = set(shared)
+        heads = [p for p in dict.fromkeys(leaves) if p not in ours]
+        # A table's parameters all have earlier gradients to add to, or none of them has.
+        fresh = [p for p in shared if task_grad_of(p) is None]
+        more = [p for p in shared if task_grad_of(p) is not None]
+        tables = [new_rows(group, len(losses)) for group in [*grouped(fresh), *grouped(more)]]
+        ordered = [p for rows in tables for p in rows.params]
+        reached: dict[Tensor, list[bool]] = {p: [False] * len(losses) for p in ordered}
+        head_rows: dict[Tensor, list[Tensor | None]] = {p: [None] * len(losses) for p in heads}
+
+        def take(t: int, grads: list[Tensor | None]) -> None:
+            for flags, grad in zip(reached.values(), grads, strict=False):
+                flags[t] = grad is not None
+            start = 0
+            for rows in tables:
+                rows.write(t, grads[start : start + len(rows.params)])
+                start += len(rows.params)
+            for p, grad in zip(heads, grads[start:], strict=True):
+                head_rows[p][t] = None if grad is None else settled(grad)
+
+        scaled = losses if scale is None else [None if loss is None else loss * scale for loss in losses]
+        backward_passes(scaled, [*ordered, *heads], take)
+        gradients = cls([done for rows in tables for done in rows.finish()], reached, head_rows, eps, scale)
+        if scale is not None:
+            for_all = [numbers(rows.table) for rows in gradients.reached_tables]
+            for grads in head_rows.values():
+                # Autograd may hand the same numbers to two embedding tables, so theirs are copied.
+                grads[:] = [g if g is None or not g.is_sparse else with_numbers(g, g._values().clone()) for g in grads]
+                for_all += [numbers(grad) for grad in grads if grad is not None]
+            torch._foreach_div_(for_all, scale) if for_all else None
+        return gradients
+
+    @property
+    def reached_tables(self) -> list[Rows | SparseRows]:
+        """The tables of parameters that some task reaches."""
+        return [rows for rows in self.tables if any(True in self.reached[p] for p in rows.params)]
+
+    @property
+    def first(self) -> Tensor:
+        """A shared parameter, which says how all are sharded."""
+        return self.tables[0].params[0]
+
+    @property
+    def shared(self) -> dict[Tensor, Tensor]:
+        """The task gradients [T, *shape] of each shared parameter."""
+        return {p: view for rows in self.tables for p, view in zip(rows.params, rows.views(), strict=True)}
+
+    @property
+    def head_parameters(self) -> dict[Tensor, list[Tensor | None]]:
+        """The heads without leaves that are inputs, such as coordinates whose gradient is a force."""
+        return {p: rows for p, rows in self.heads.items() if isinstance(p, nn.Parameter)}
 
     def row(self, task: int, with_heads: bool) -> dict[Tensor, Tensor]:
         """Returns one task's gradient [*shape] of each parameter that it reaches."""
-        grads = {p: rows[task] for p, rows in self.shared.items() if self.reached[p][task]}
+        pairs = (pair for rows in self.reached_tables for pair in zip(rows.params, rows.row(task), strict=True))
+        grads = {p: grad for p, grad in pairs if self.reached[p][task]}
         if with_heads:
-            grads |= {p: row for p, rows in self.heads.items() if (row := rows[task]) is not None}
+            grads |= {p: row for p, rows in self.head_parameters.items() if (row := rows[task]) is not None}
         return grads
 
-    def stacked(self, with_heads: bool) -> dict[Tensor, Tensor]:
-        """Returns the gradients of all tasks [T, *shape], heads included where asked for."""
-        if not with_heads:
-            return self.shared
-        filled = {p: [torch.zeros_like(p) if row is None else row for row in rows] for p, rows in self.heads.items()}
-        return self.shared | {p: torch.stack(rows) for p, rows in filled.items()}
-
     @torch.no_grad()
-    def add_to_parameters(self, weights: Tensor, scales_heads: bool) -> None:
+    def add_to_parameters(self, weights: Tensor, scales_heads: bool, weighed_by: str = "combine") -> None:
         """Adds task gradients, and their sum with weights [T] or [T, R], to the parameters; heads get the sum alone."""
-        num_runs = weights.shape[1] if weights.ndim == 2 else None
-        shared = [p for p in self.shared if any(self.reached[p])]
-        sums = weighted_sums([self.shared[p] for p in shared], weights)
-        for p, total in zip(shared, sums, strict=True):
-            add_task_grad(p, self.shared[p], self.reached[p], num_runs, weights)
-            add_grad(p, total)
+        for rows in self.tables:
+            add_rows(rows, [self.reached[p] for p in rows.params], weights, weighed_by, self.scale)
         head_weights = weights if scales_heads else torch.ones_like(weights)
-        groups: dict[tuple[int, ...], list[Tensor]] = {}  # heads by the tasks that reach them
-        for p, rows in self.heads.items():
-            groups.setdefault(tuple(t for t, row in enumerate(rows) if row is not None), []).append(p)
-        for tasks, heads in groups.items():
-            if tasks:
-                stacks = [torch.stack([row for row in self.heads[p] if row is not None]) for p in heads]
-                sums = weighted_sums(stacks, torch.stack([head_weights[t] for t in tasks]))
-                for p, total in zip(heads, sums, strict=True):
-                    add_grad(p, total)
+        for group in grouped(p for p, grads in self.heads.items() if any(grad is not None for grad in grads)):
+            # A large head has its own tasks' rows only; small ones share a table, with zeros for the others' tasks.
+            tasks = [t for t, grad in enumerate(self.heads[group[0]]) if len(group) > 1 or grad is not None]
+            rows = Rows(group, len(tasks))
+            for row, t in enumerate(tasks):
+                rows.write(row, [self.heads[p][t] for p in group])
+            chosen = head_weights if len(tasks) == len(weights) else torch.stack([head_weights[t] for t in tasks])
+            for table in rows.finish():
+                for p, total in zip(table.params, table.totals(chosen, self.scale), strict=True):
+                    p.grad = like(p, total.data if p.grad is None else added(local(p.grad), total))
 
 
-def split_parameters(model: nn.Module, shared: Iterable[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Returns the trainable shared parameters and all other trainable ones, the heads."""
-    members = set(model.parameters())
-    listed = dict.fromkeys(check_shared(shared))  # looked up by identity, in their order
-    strangers = sum(p not in members for p in listed)
+def trainable(shared: Shared) -> list[Tensor]:
+    """Returns the shared parameters that are trainable now; raises ValueError where there is none."""
+    trained = [p for p in check_shared(shared) if p.requires_grad]
+    if not trained:
+        raise ValueError("Parameter `shared` should hold a trainable parameter. Found only frozen ones. Unfreeze one.")
+    return trained
+
+
+def check_members(model: nn.Module, shared: Shared) -> None:
+    """Raises ValueError where a shared parameter is not the model's."""
+    members = set(as_sharded(model.parameters()))
+    strangers = sum(p not in members for p in check_shared(shared))
     if strangers:
         raise ValueError(
             f"Parameter `shared` should hold parameters of the model. Found {strangers} that are not. Pass, for "
             "example, trunk.parameters()."
         )
-    trained = [p for p in listed if p.requires_grad]
-    if not trained:
-        raise ValueError("Parameter `shared` should hold a trainable parameter. Found only frozen ones. Unfreeze one.")
-    return trained, [p for p in model.parameters() if p.requires_grad and p not in listed]

@@ -15,6 +15,7 @@ denominator, the tasks' parts sum to the whole. So for Adam
 .. math:: \Delta\theta_t = -\text{lr}\, \frac{\hat m_t}{\sqrt{\hat v_\text{joint}} + \epsilon} .
 """
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -24,8 +25,12 @@ from torch.optim import Optimizer
 
 from mtlcore._adatask import AdaTaskOptimizer
 from mtlcore._directions import DIRECTIONS, Group, State, exact
+from mtlcore._eager import eager
+from mtlcore._sharded import as_sharded, like, local, over_parts
+from mtlcore._task_record import contributions, task_grad_of
+from mtlcore._weighted_sums import task_weight_view
 from mtlcore.adatask import AdaTaskAdagrad, AdaTaskRMSprop
-from mtlcore.task_gradients import contributions, task_grad_of, task_weight_view
+from mtlcore.trial_steps import unwrapped
 
 
 class LayerDominance(NamedTuple):
@@ -42,6 +47,10 @@ class LayerDominance(NamedTuple):
     dominated: Tensor
     dead: Tensor
     total: int
+
+
+def _parts(state: Mapping[str, Tensor]) -> State:
+    return {name: local(value) for name, value in state.items()}
 
 
 class _Relative(Mapping[Tensor, Tensor]):
@@ -74,6 +83,7 @@ class Dominance:
     - Clip per task, with ``clip_task_grad_norm_`` before ``combine``: a ``p.grad`` clipped (or changed otherwise)
       afterwards is no longer the sum of the tasks'. With a gradient scaler and an ordinary optimizer, AU is in units of
       the scaled gradients where these enter linearly; rAU does not mind.
+    - Sparse task gradients, of embedding tables, are refused at the step.
 
     Args:
         optimizer: An AdaTask optimizer, or SGD, Adam, AdamW, Adagrad or RMSprop of torch.optim.
@@ -101,10 +111,12 @@ class Dominance:
 
     def __init__(self, optimizer: Optimizer, decay: float = 0.99) -> None:
         """Hooks itself to the optimizer."""
+        optimizer = unwrapped(optimizer)
         if not isinstance(optimizer, tuple(DIRECTIONS)):
             raise ValueError(
-                "Parameter `optimizer` should be an AdaTask optimizer, or SGD, Adam, AdamW, Adagrad or RMSprop of "
-                f"torch.optim. Found {type(optimizer).__name__}. Use one of those to measure dominance."
+                "Parameter `optimizer` should be an AdaTask optimizer for dense gradients, or SGD, Adam, AdamW, "
+                f"Adagrad or RMSprop of torch.optim. Found {type(optimizer).__name__}. Use one of those to measure "
+                "dominance."
             )
         if not 0 <= decay < 1:
             raise ValueError(
@@ -117,52 +129,81 @@ class Dominance:
         self._moments: dict[Tensor, State] = {}  # of ordinary optimizers: one first moment or momentum per task
         self._runs: dict[Tensor, int | None] = {}
         self._before: dict[Tensor, Tensor] = {}
-        self._hooks = (
-            optimizer.register_step_pre_hook(self._remember),
-            optimizer.register_step_post_hook(self._record),
+        self._attach()
+
+    def _attach(self) -> None:
+        self._hooks: tuple[Any, ...] = (
+            self.optimizer.register_step_pre_hook(self._remember),
+            self.optimizer.register_step_post_hook(self._record),
         )
+        # torch's own copy of an optimizer has no hooks, so it would be recorded by nobody.
+        self.optimizer.__deepcopy__ = self._copied_optimizer  # type: ignore[attr-defined]
 
     def detach(self) -> None:
         """Stops recording; what was recorded stays."""
         for hook in self._hooks:
             hook.remove()
+        self._hooks = ()
+        vars(self.optimizer).pop("__deepcopy__", None)
+
+    def _copied_optimizer(self, memo: dict[int, Any]) -> Optimizer:
+        """Copies the optimizer, and this beside it, which records the copy: its ``dominance``."""
+        copied: Optimizer = object.__new__(type(self.optimizer))
+        memo[id(self.optimizer)] = copied
+        copied.__setstate__(copy.deepcopy(self.optimizer.__getstate__(), memo))
+        copied.dominance = copy.deepcopy(self, memo)  # type: ignore[attr-defined]
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Dominance":
+        """Copies what was recorded, for a copy of the optimizer and its parameters."""
+        new = object.__new__(type(self))
+        memo[id(self)] = new
+        kept = {k: v for k, v in vars(self).items() if k not in ("_hooks", "relative")}
+        vars(new).update(copy.deepcopy(kept, memo))
+        new.relative = _Relative(new.au)
+        new._hooks = ()
+        if self._hooks:
+            new._attach()
+        return new
 
     @torch.no_grad()
     def layers(self, model: nn.Module, threshold: float = 0.9) -> dict[str, LayerDominance]:
         """Summarises each layer: the recorded parameters of one module, such as weight and bias, are one layer.
 
         Call it during training to follow dominance over time. Dead parameters (units that no task moves) are counted
-        and left out of the other numbers.
+        and left out of the other numbers. With sharded parameters each process calls it.
 
         Args:
             model: The module whose ``named_parameters`` name the layers ("" for parameters of the model itself).
             threshold: The rAU above which one task dominates a parameter. Ours: 0.9.
         """
         by_layer: dict[str, list[Tensor]] = {}
-        for name, p in model.named_parameters():
+        names, params = zip(*model.named_parameters(), strict=True)
+        for name, p in zip(names, as_sharded(params), strict=True):
             if p in self.au:
                 by_layer.setdefault(name.rpartition(".")[0], []).append(p)
         return {name: self._layer(parameters, threshold) for name, parameters in by_layer.items()}
 
     def _layer(self, parameters: list[Tensor], threshold: float) -> LayerDominance:
-        runs = self._runs[parameters[0]]
-        au = torch.cat([self.au[p].reshape(len(self.au[p]), runs or 1, -1) for p in parameters], dim=2)  # [T, R, n]
+        first, runs = parameters[0], self._runs[parameters[0]]
+        parts = [local(self.au[p]) for p in parameters]
+        au = torch.cat([part.reshape(len(part), runs or 1, -1) for part in parts], dim=2)  # [T, R, n]
         live = au.sum(0) != 0  # [R, n]
         relative = torch.where(live, au / au.sum(0), 0)  # [T, R, n]
-        count = live.sum(-1)  # [R]
-        mean = relative.sum(-1) / count
-        dominated = (relative.amax(0) > threshold).sum(-1) / count
-        dead = (~live).sum(-1)
+        count = over_parts(live.sum(-1), first)  # [R]
+        mean = over_parts(relative.sum(-1), first) / count
+        dominated = over_parts((relative.amax(0) > threshold).sum(-1), first) / count
+        dead = over_parts((~live).sum(-1), first)
         if runs is None:
             mean, dominated, dead = mean[:, 0], dominated[0], dead[0]
-        return LayerDominance(mean, dominated, dead, live.shape[-1])
+        return LayerDominance(mean, dominated, dead, sum(p.numel() for p in parameters) // (runs or 1))
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a resumed training needs to go on, for ``torch.save``: by position in the optimizer's groups."""
+        """Returns what a resumed training needs to go on, by position in the optimizer's groups."""
         return {
             "decay": self.decay,
             "parameters": {
-                i: {"au": self.au[p], "runs": self._runs[p], "moments": dict(self._moments.get(p, {}))}
+                str(i): {"au": self.au[p], "runs": self._runs[p], "moments": dict(self._moments.get(p, {}))}
                 for i, p in enumerate(self._parameters())
                 if p in self.au
             },
@@ -170,9 +211,10 @@ class Dominance:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over a ``state_dict()``; raises ValueError, before anything changes, where it does not fit."""
-        parameters, saved = self._parameters(), state_dict["parameters"]
+        parameters = self._parameters()
+        saved = {int(i): entry for i, entry in state_dict["parameters"].items()}  # torch's checkpoints have names only
         for i, entry in saved.items():
-            if i >= len(parameters) or entry["au"].shape[1:] != parameters[i].shape:
+            if i >= len(parameters) or local(entry["au"]).shape[1:] != local(parameters[i]).shape:
                 raise ValueError(
                     f"Parameter `state_dict` should be of the same parameters. Found `au` of shape "
                     f"{tuple(entry['au'].shape)} at position {i}. Load it beside an optimizer of the same model."
@@ -188,16 +230,23 @@ class Dominance:
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
+    @eager
     @torch.no_grad()
     def _remember(self, *_: object) -> None:
         """Keeps the parameters where AdaTask's update has their decay in it and its state no longer tells how much."""
+        if any((task_grad := task_grad_of(p)) is not None and task_grad.is_sparse for p in self._parameters()):
+            raise ValueError(
+                "Dominance should be recorded of dense task gradients. Found sparse ones, of an embedding table. Pass "
+                "sparse=False to it, or give it to an optimizer of its own."
+            )
         self._before = {
-            p: p.clone()
+            p: local(p).clone()
             for group in self.optimizer.param_groups
             if isinstance(self.optimizer, (AdaTaskAdagrad, AdaTaskRMSprop)) and group["weight_decay"] != 0
             for p in group["params"]
         }
 
+    @eager
     @torch.no_grad()
     def _record(self, *_: object) -> None:
         per_task = isinstance(self.optimizer, AdaTaskOptimizer)
@@ -207,30 +256,33 @@ class Dominance:
                 task_grad = task_grad_of(p)
                 if task_grad is None or (p.grad is None and not per_task):
                     continue
-                before = self._moments.get(p, {})
+                if per_task and not self.optimizer.state.get(p):  # a gradient scaler skipped the very first step
+                    continue
+                before = _parts(self._moments.get(p, {}))
                 moments = dict(before)
                 update = self._of_adatask(p, group) if per_task else self._of_joint(p, group, moments)
-                old = self.au.get(p)
-                old = torch.zeros_like(update) if old is None else old
+                old = local(self.au[p]) if p in self.au else torch.zeros_like(update)
                 new = self.decay * old + (1 - self.decay) * update.square()
                 if skipped is not None:
                     new = torch.where(skipped.to(p.device) > 0, old, new)
                     moments = {
                         k: torch.where(skipped.to(p.device) > 0, before.get(k, 0.0), v) for k, v in moments.items()
                     }
-                self.au[p], self._moments[p], self._runs[p] = new, moments, getattr(p, "task_runs", None)
+                self.au[p], self._runs[p] = like(p, new), getattr(p, "task_runs", None)
+                self._moments[p] = {name: like(p, value) for name, value in moments.items()}
 
     def _of_adatask(self, p: Tensor, group: Group) -> Tensor:
         """Returns the update of each task [T, *shape], again from the state after the step."""
-        state, reached = self.optimizer.state[p], getattr(p, "task_reached", None)
-        grads = exact(p.task_grad)  # type: ignore[attr-defined]
+        state, reached = _parts(self.optimizer.state[p]), getattr(p, "task_reached", None)
+        assert isinstance(self.optimizer, AdaTaskOptimizer)
+        task_grads, weights = self.optimizer.task_gradients_and_weights(p, group)
+        grads = exact(task_grads)
         grads = -grads if group["maximize"] else grads
         if p in self._before:
             grads = grads + group["weight_decay"] / len(grads) * self._before[p]
         if reached is not None and not any(reached):
             return torch.zeros_like(grads)
         update: Tensor = self._direction(group, state, state, grads) * -group["lr"]
-        weights = group["task_weights"]
         if weights is not None:
             if not isinstance(weights, Tensor):
                 weights = torch.tensor(weights, dtype=update.dtype).to(p.device, non_blocking=True)
@@ -244,5 +296,5 @@ class Dominance:
         """Returns each task's part of the update [T, *shape] by linearity, and moves the tasks' first moments on."""
         weighted = exact(contributions(p))
         grads = -weighted if group["maximize"] else weighted
-        update: Tensor = self._direction(group, self.optimizer.state[p], moments, grads) * -group["lr"]
+        update: Tensor = self._direction(group, _parts(self.optimizer.state[p]), moments, grads) * -group["lr"]
         return update

@@ -9,82 +9,167 @@ r"""Main-task gains: by how much a trial step along each task's gradient lowers 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from mtlcore._checks import check_losses
+from mtlcore._passes import backward_passes, graph_leaves
+from mtlcore._sharded import local, over_parts, over_processes
+from mtlcore._touched import at, numbers, product, settled, with_numbers
 from mtlcore.batch_gradients import Gradients
-from mtlcore.lookahead import Lookahead, Moved, RandomState
 from mtlcore.trial_steps import learning_rates, optimizer_trial
+from mtlcore.trials import LossesFn, Moved, Replay, own_containers
+
+# An exact gain counts where the largest of its batch is at least this many times the rounding of the main loss, so that
+# the weights are good to about 1 %; our design.
+RESOLVED = 100
 
 
 class GainMeter:
     """Measures the main-task gains of one mini-batch; the options are those of :class:`mtlcore.hydalearn.HydaLearn`."""
 
     def __init__(
-        self, lookahead: Lookahead, main_task: int, trial_step: float | Optimizer, trial_moves: str, trial_rule: str
+        self,
+        model: nn.Module,
+        losses_fn: LossesFn,
+        main_task: int,
+        trial_step: float | Optimizer,
+        trial_moves: str,
+        trial_rule: str,
     ) -> None:
-        self._lookahead, self._main_task, self._trial_step = lookahead, main_task, trial_step
+        self._model, self._losses_fn, self._main_task, self._trial_step = model, losses_fn, main_task, trial_step
         self._moves_heads, self._own_step = trial_moves == "shared+head", trial_rule == "optimizer"
 
-    @torch.no_grad()
     def exact(
-        self, losses: Tensor, gradients: Gradients, batch: Any, gain_batch: Any, random: RandomState, drawn: bool
-    ) -> Tensor:
-        """Returns the gains [T] or [T, R] as the main loss before minus after each trial step."""
+        self, losses: Tensor, gradients: Gradients, batch: Any, gain_batch: Any, replay: Replay
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the losses, the gains as the main loss before minus after each trial step, and that loss before.
 
-        def trial(rows: int | slice) -> Moved:
-            return self._trial(gradients, rows)
-
+        Losses and gains are [T] or [T, R]; of several processes all are the means of theirs.
+        """
         if gain_batch is None:
             before = losses[self._main_task]
         else:
             batch = gain_batch
-            with random.replayed():
-                before = self._lookahead.loss(gain_batch, self._main_task, {})
-        after = self._lookahead.losses(batch, self._main_task, trial, len(losses), random, drawn)
-        return before - after
+            with replay.again({}):
+                before = self._main_loss(batch).detach()
+        gains = torch.stack([before - self._after(gradients, t, batch, replay, before) for t in range(len(losses))])
+        if local(gradients.first) is gradients.first:
+            return losses, gains, before
+        joined = over_processes(torch.stack([*losses, *gains, before]), gradients.first)  # in one message
+        return joined[: len(losses)], joined[len(losses) : -1], joined[-1]
+
+    def _after(self, gradients: Gradients, task: int, batch: Any, replay: Replay, before: Tensor) -> Tensor:
+        """Returns the main loss after a task's trial step, whose trial values live no longer than that."""
+        moved = self._trial(gradients, task)
+        if not moved:  # a task that this batch does not have, or that reaches nothing
+            return before
+        with replay.again(moved):
+            return self._main_loss(batch).detach()
+
+    def repeated(self, gradients: Gradients, batch: Any, replay: Replay) -> tuple[Tensor, float]:
+        """Returns the main loss of a trial of nothing, [] or [R], and the rounding of half precision on the way, or 0.
+
+        Of several processes it is the mean of their losses. The graph does not show what a custom function or a
+        reentrant checkpoint computes inside.
+        """
+        with replay.again({}), _HalfPrecision() as precision:  # type: ignore[no-untyped-call]
+            loss = self._main_loss(batch).detach()
+        return over_processes(loss, gradients.first), precision.eps
+
+    def halved(self, gradients: Gradients, batch: Any, replay: Replay) -> Tensor:
+        """Returns the main loss after half of the main task's trial step, as `repeated`."""
+        with torch.no_grad():
+            moved = {
+                p: with_numbers(value, torch.lerp(at(p, value), numbers(value), 0.5))
+                for p, value in self._trial(gradients, self._main_task).items()
+            }
+        with replay.again(moved):
+            return over_processes(self._main_loss(batch).detach(), gradients.first)
 
     @torch.no_grad()
-    def first_order(self, losses: Tensor, gradients: Gradients, gain_batch: Any, random: RandomState) -> Tensor:
+    def first_order(self, losses: Tensor, gradients: Gradients, gain_batch: Any, replay: Replay | None) -> Tensor:
         """Returns the gains [T] or [T, R] as products of the main gradient with the trial steps."""
-        if gain_batch is None:
-            main = gradients.row(self._main_task, self._moves_heads)
-        else:
-            main = self._main_gradient(gradients.stacked(self._moves_heads), gain_batch, random)
-        num_runs = losses.shape[1] if losses.ndim == 2 else 1
-        gains = losses.new_zeros((len(losses), num_runs))
-        for t in range(len(losses)):
-            grads = gradients.row(t, self._moves_heads)
-            moved = optimizer_trial(self._trial_step, grads, t, gradients.shared) if self._own_step else None  # type: ignore[arg-type]
-            rates = learning_rates(self._trial_step)
-            for p, grad in grads.items():  # in their order: that of a set would round differently in every program run
-                if p in main:
-                    step, rate = (grad, rates[p]) if moved is None else (p - moved[p], 1.0)
-                    gains[t] += torch.linalg.vecdot(main[p].reshape(num_runs, -1), step.reshape(num_runs, -1)) * rate
-        return gains.reshape(losses.shape)
-
-    def _trial(self, gradients: Gradients, rows: int | slice) -> Moved:
-        """Returns the trial values of one task [*shape] or, for the trial rule "sgd", of all tasks [T, *shape]."""
-        if isinstance(rows, slice):
-            grads = gradients.stacked(self._moves_heads)
-        else:
-            grads = gradients.row(rows, self._moves_heads)
-            if self._own_step:
-                return optimizer_trial(self._trial_step, grads, rows, gradients.shared)  # type: ignore[arg-type]
+        main = None if gain_batch is None else self._main_gradient(gradients, gain_batch, replay)
+        gains = torch.zeros_like(losses)
+        if self._own_step:
+            mine = main if main is not None else gradients.row(self._main_task, self._moves_heads)
+            for t in range(len(losses)):
+                grads = gradients.row(t, self._moves_heads)
+                moved = optimizer_trial(self._trial_step, grads, t, gradients.reached)  # type: ignore[arg-type]
+                for p, value in moved.items():
+                    if p in mine:
+                        gains[t] += product(mine[p], local(p).detach() - value, losses.shape[1:])
+            return over_parts(gains, gradients.first)
         rates = learning_rates(self._trial_step)
-        return {p: _stepped(p, grad, rates[p]) for p, grad in grads.items()}
+        for rows in gradients.reached_tables:
+            gains += rows.products(self._main_task if main is None else main, [rates[p] for p in rows.params])
+        if self._moves_heads:
+            for p, grads_of_p in gradients.head_parameters.items():
+                mine_p = grads_of_p[self._main_task] if main is None else main.get(p)
+                for t, grad in enumerate(grads_of_p):
+                    if grad is not None and mine_p is not None:
+                        gains[t] += product(mine_p, grad, losses.shape[1:]) * rates[p]
+        return over_parts(gains, gradients.first)
 
-    def _main_gradient(
-        self, parameters: dict[Tensor, Tensor], gain_batch: Any, random: RandomState
-    ) -> dict[Tensor, Tensor]:
+    def _main_loss(self, batch: Any) -> Tensor:
+        loss = self._losses_fn(self._model, own_containers(batch))[self._main_task]
+        if loss is None:
+            raise ValueError(
+                "The main task should have a loss in the batch that gains are measured on. Found None. Pass a "
+                "`gain_batch` that has its labels."
+            )
+        return loss
+
+    @torch.no_grad()
+    def _trial(self, gradients: Gradients, task: int) -> Moved:
+        """Returns the trial values [*shape] of the parameters that a task's trial step moves."""
+        grads = gradients.row(task, self._moves_heads)
+        if self._own_step:
+            return optimizer_trial(self._trial_step, grads, task, gradients.reached) if grads else {}  # type: ignore[arg-type]
+        rates = learning_rates(self._trial_step)
+        return {p: stepped(local(p).detach(), grad, rates[p]) for p, grad in grads.items()}
+
+    def _main_gradient(self, gradients: Gradients, gain_batch: Any, replay: Replay | None) -> dict[Tensor, Tensor]:
         """Returns the gradient [*shape] of the main loss on ``gain_batch`` for each parameter that it reaches."""
-        leaves = {p: p.detach().requires_grad_() for p in parameters}
-        with random.replayed(), torch.enable_grad():
-            loss = self._lookahead.loss(gain_batch, self._main_task, leaves)
-            grads = torch.autograd.grad(loss.sum(), list(leaves.values()), allow_unused=True)
-        return {p: grad for p, grad in zip(leaves, grads, strict=True) if grad is not None}
+        found: dict[Tensor, Tensor] = {}
+
+        def take(_: int, grads: list[Tensor | None]) -> None:
+            found.update({p: settled(grad) for p, grad in zip(leaves, grads, strict=True) if grad is not None})
+
+        assert replay is not None
+        with replay.again({}), torch.enable_grad():
+            losses = check_losses([self._main_loss(gain_batch)])
+            leaves = list(dict.fromkeys([*gradients.reached, *gradients.heads, *graph_leaves(losses)[0]]))
+            backward_passes(losses, leaves, take)
+        return found
 
 
-def _stepped(p: Tensor, grads: Tensor, rate: float | Tensor) -> Tensor:
-    """Returns p - rate * grads, of the shape of ``grads``, in one pass over the memory."""
-    return torch.addcmul(p, grads, rate, value=-1) if isinstance(rate, Tensor) else torch.add(p, grads, alpha=-rate)
+class _HalfPrecision(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the coarsest machine epsilon of what operations return in half precision."""
+
+    eps = 0.0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dtype.itemsize < 4:
+                self.eps = max(self.eps, torch.finfo(leaf.dtype).eps)
+        return result
+
+
+def resolution(loss: Tensor, eps: float) -> Tensor:
+    """Returns the difference of losses below which rounding counts, [] or [R]."""
+    return loss.abs() * (RESOLVED * eps)
+
+
+def stepped(p: Tensor, grad: Tensor, rate: float | Tensor) -> Tensor:
+    """Returns p - rate * grad in one pass over the memory; of a sparse gradient, at the touched rows only."""
+    now, move = at(p, grad), numbers(grad)
+    if isinstance(rate, Tensor):
+        return with_numbers(grad, torch.addcmul(now, move, rate, value=-1))
+    return with_numbers(grad, torch.add(now, move, alpha=-rate))

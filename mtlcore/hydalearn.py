@@ -13,7 +13,6 @@ parameters and step the gain is measured with, what becomes of negative gains, a
 design**, one option each.
 """
 
-from collections.abc import Iterable
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -21,11 +20,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mtlcore._checks import check_losses, check_main_task, check_option
-from mtlcore.batch_gradients import Gradients, split_parameters
-from mtlcore.gains import GainMeter
-from mtlcore.lookahead import METHODS, Lookahead, LossesFn, RandomState
-from mtlcore.trial_steps import check_trial_optimizer
+from mtlcore._checks import Shared, check_losses, check_main_task, check_option, check_shared
+from mtlcore._eager import eager
+from mtlcore._sharded import as_sharded, local, over_processes
+from mtlcore._telling import tell
+from mtlcore.batch_gradients import Gradients, check_members, trainable
+from mtlcore.gains import GainMeter, resolution
+from mtlcore.trial_steps import check_trial_optimizer, unwrapped
+from mtlcore.trials import LossesFn, Replay, own_containers
+
+CHECK_EVERY = 100  # calls; how often a trial of nothing and one of half a step check that trials measure gains
+HALF = 1e-4  # a machine epsilon above this is that of bfloat16 or float16
+SMOOTH = 0.05  # the part of a gain that half a step may miss
 
 
 class HydaLearnStep(NamedTuple):
@@ -42,27 +48,39 @@ class HydaLearn:
     Where every gain of a mini-batch is zero or negative, the main task trains alone. A non-finite gain counts as
     zero, and a task of weight zero is left out altogether, so that a NaN in an auxiliary task spoils nothing; one in
     the main task is not hidden. A zero main gradient leaves the gains to the trial steps' curvature (exact) or all at
-    zero (first order). In float32 the exact gain is a small difference of losses: with steps below about 1e-4, prefer
-    float64 or first order. Autocast in bfloat16 needs nothing; a gradient scaler is not supported here, for losses
-    multiplied by its scale would lengthen the trial steps.
+    zero (first order).
+
+    **Rounding** (our design). An exact gain is a small difference of two losses. Where the largest gain of a batch is
+    below 100 times the rounding of the main loss, all gains of that batch are the first-order ones, which equal them up
+    to O(a); with a ``gain_batch`` they count as none, so the main task trains alone. Where parameters, losses or, under
+    autocast, products are in bfloat16 or float16, no exact gain is measured at all. A warning says so, once.
+
+    **Trials** repeat the pass before on the same path with other numbers in the parameters: same random numbers,
+    buffers, batch, grad mode and precision. Afterwards parameters, buffers and attributes of modules are what they
+    were, to the bit (:mod:`mtlcore.trials`). At the first call and each 100th, a trial of nothing has to give the loss
+    of the pass before, else it is an error; and in float32 one of half the step has to gain what it should, else there
+    is a warning. Out of sight are heads outside the model inside a reentrant checkpoint (pass ``use_reentrant=False``),
+    and some losses that are small differences of large numbers.
+
+    **With AdaTask**: ``task_weights="gradients"`` or ``"updates"`` of its optimizers says where these weights count.
 
     Args:
-        model: Any module.
-        losses_fn: ``losses_fn(model, batch)`` returns T losses, each a scalar (or [R] for R runs). It runs once per
-            call as in ordinary training, and then once per trial with other parameters in ``model``, so it should not
-            keep results.
-        shared: The shared parameters. All other trainable parameters of the model count as heads.
+        model: Any module; on several processes under torch's ``fully_shard``, not DistributedDataParallel.
+        losses_fn: ``losses_fn(model, batch)`` returns T losses, each a scalar (or [R] for R runs), or None for a task
+            that this batch does not have. It runs once per call as in ordinary training, and then once per trial.
+        shared: The shared parameters, or a module that holds them, which is read anew at each call. All other leaves of
+            the losses' graph count as heads, in the model or not.
         main_task: Index of the task whose loss the gains are measured on. Default 0.
         trial_step: Size a of the trial step, or an optimizer: its current learning rate, group by group. Default 1e-3.
         gain: "exact" (default) or "first_order" (no trial forward pass).
         trial_moves: "shared" (default) or "shared+head": the trial also moves the task's head. As the head of an
             auxiliary task does not enter the main loss, this raises the main task's own gain only.
-        trial_rule: "sgd" (default) or "optimizer": the own step of the optimizer given as ``trial_step``.
+        trial_rule: "sgd" (default) or "optimizer": the own step of the optimizer given as ``trial_step``; not where
+            gradients are sparse.
         negative: "clamp" (default) sets negative gains to 0, "keep" keeps them.
         normalise: "one" (default): weights sum to 1; "tasks": to T; "main": the main task's weight is 1 (where its
             own gain is not positive, it trains alone). With kept negative gains, the absolute weights sum to 1 or T.
         scale_heads: Whether a task's weight also scales the gradient of its head. Default True.
-        lookahead: "auto" (default), "vmap" or "loop": see :class:`mtlcore.lookahead.Lookahead`.
 
     Raises:
         ValueError: If an option or parameter does not fit.
@@ -85,7 +103,7 @@ class HydaLearn:
         self,
         model: nn.Module,
         losses_fn: LossesFn,
-        shared: Iterable[Tensor],
+        shared: Shared,
         main_task: int = 0,
         trial_step: float | Optimizer = 1e-3,
         gain: str = "exact",
@@ -94,18 +112,24 @@ class HydaLearn:
         negative: str = "clamp",
         normalise: str = "one",
         scale_heads: bool = True,
-        lookahead: str = "auto",
     ) -> None:
         check_option("gain", gain, ("exact", "first_order"))
         check_option("trial_moves", trial_moves, ("shared", "shared+head"))
         check_option("trial_rule", trial_rule, ("sgd", "optimizer"))
         check_option("negative", negative, ("clamp", "keep"))
         check_option("normalise", normalise, ("one", "tasks", "main"))
-        check_option("lookahead", lookahead, METHODS)
         check_main_task(main_task)
-        self.shared, self.heads = split_parameters(model, shared)
+        if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
+            raise ValueError(
+                "Parameter `model` should not be wrapped. Found DistributedDataParallel, which averages one backward "
+                "pass per step. Use torch.distributed.fsdp.fully_shard(model) in its place."
+            )
+        self._shared = shared if isinstance(shared, nn.Module) else check_shared(shared)
+        check_members(model, trainable(self._shared))
         if isinstance(trial_step, Optimizer):
-            check_trial_optimizer(trial_step, self.shared if trial_moves == "shared" else [*self.shared, *self.heads])
+            trial_step = unwrapped(trial_step)
+            moved = self.shared if trial_moves == "shared" else [p for p in model.parameters() if p.requires_grad]
+            check_trial_optimizer(trial_step, moved)
         elif trial_rule == "optimizer":
             raise ValueError(
                 f'Parameter `trial_step` should be an optimizer with `trial_rule = "optimizer"`. Found {trial_step!r}. '
@@ -118,44 +142,139 @@ class HydaLearn:
             )
         self.model, self.losses_fn, self.main_task, self.gain = model, losses_fn, main_task, gain
         self.negative, self.normalise, self.scale_heads = negative, normalise, scale_heads
-        self._meter = GainMeter(
-            Lookahead(model, losses_fn, "loop" if trial_rule == "optimizer" else lookahead),
-            main_task,
-            trial_step,
-            trial_moves,
-            trial_rule,
-        )
+        self._meter = GainMeter(model, losses_fn, main_task, trial_step, trial_moves, trial_rule)
+        self._told = self._warned = False
+        self._calls, self._eps = 0, 0.0  # and the coarsest rounding that the last check saw
+        self._found: list[Tensor | None] = [None] * 3  # what the last calls noticed, on the host soon
 
-    def backward(self, batch: Any, gain_batch: Any = None) -> HydaLearnStep:
+    @property
+    def shared(self) -> list[Tensor]:
+        """The shared parameters that are trainable now."""
+        return trainable(self._shared)
+
+    @eager
+    def backward(
+        self, batch: Any, gain_batch: Any = None, scaler: torch.amp.GradScaler | None = None
+    ) -> HydaLearnStep:
         """Adds raw task gradients to ``p.task_grad`` of shared parameters and weighted gradients to ``p.grad`` of all.
 
         Like ``loss.backward()`` repeated calls accumulate; gains and weights are those of this call's gradients only.
 
         Args:
-            batch: What ``losses_fn`` takes. The one ordinary forward pass is on it.
+            batch: What ``losses_fn`` takes, readable more than once. The one ordinary forward pass is on it.
             gain_batch: The data that the gain is measured on: None for the same mini-batch (default), or another
                 training or validation batch.
+            scaler: The gradient scaler that takes the step, if any: ``p.grad`` then has its scale, for it to divide by;
+                losses, gains and ``p.task_grad`` have not. ``losses_fn`` returns unscaled losses.
 
         Returns:
-            The losses, gains and weights of this call.
+            The losses, gains and weights of this call; NaN, 0 and 0 of a task that the batch does not have.
 
         Raises:
-            ValueError: If ``losses_fn`` returns something else than T losses with a graph, or the main task is not
-                among them.
+            ValueError: Before any gradient is added, if ``losses_fn`` returns something else than T losses with a
+                graph, the main task is not among them, or a trial could not see what this pass saw.
         """
-        random = RandomState(self.shared[0].device)
-        losses = check_losses(self.losses_fn(self.model, batch))
-        drawn = random.moved_on()
+        shared = self.shared
+        trying = self.gain == "exact" or gain_batch is not None
+        replay = Replay(self.model, batch, gain_batch, shared[0].device) if trying else None
+        losses = check_losses(self.losses_fn(self.model, own_containers(batch)))
         check_main_task(self.main_task, len(losses))
-        gradients = Gradients.of(losses, self.shared, self.heads)
-        values = torch.stack([loss.detach() for loss in losses])  # [T] or [T, R]
-        if self.gain == "exact":
-            gains = self._meter.exact(values, gradients, batch, gain_batch, random, drawn)
-        else:
-            gains = self._meter.first_order(values, gradients, gain_batch, random)
+        main_loss = losses[self.main_task]
+        if main_loss is None and gain_batch is None:
+            raise ValueError(
+                "The main task should have a loss in the batch that gains are measured on. Found None. Pass a "
+                "`gain_batch` that has its labels."
+            )
+        if replay is not None:
+            replay.check_unchanged()
+        scale = scaler.scale(local(shared[0]).new_ones(())) if scaler is not None and scaler.is_enabled() else None
+        gradients = Gradients.of(losses, shared, self.model, scale)
+        self._check_members(gradients)
+        missing = next(torch.full_like(loss.detach(), torch.nan) for loss in losses if loss is not None)
+        values = torch.stack([missing if loss is None else loss.detach() for loss in losses])  # [T] or [T, R]
+        values, gains = self._gains(values, gradients, batch, gain_batch, replay)
         weights = gain_weights(gains, self.main_task, self.negative, self.normalise)
-        gradients.add_to_parameters(weights, self.scale_heads)
+        gradients.add_to_parameters(weights, self.scale_heads, "HydaLearn")
         return HydaLearnStep(values, gains, weights)
+
+    def _gains(
+        self, values: Tensor, gradients: Gradients, batch: Any, gain_batch: Any, replay: Replay | None
+    ) -> tuple[Tensor, Tensor]:
+        checks = replay is not None and self._calls % CHECK_EVERY == 0
+        self._calls += 1
+        if replay is not None and checks:
+            again, self._eps = self._meter.repeated(gradients, batch if gain_batch is None else gain_batch, replay)
+            if gain_batch is None:
+                before = over_processes(values[self.main_task], gradients.first)
+            else:
+                before, _ = self._meter.repeated(gradients, gain_batch, replay)
+            self._watch(1, (again - before).abs() > resolution(before, max(gradients.eps, self._eps)))
+        eps = max(gradients.eps, self._eps)
+        half = eps > HALF
+        if self.gain == "first_order" or half:
+            if self.gain == "exact":
+                self._tell("in bfloat16 or float16 the rounding of the losses hides them")
+            gains = self._meter.first_order(values, gradients, gain_batch, replay)
+            return over_processes(values, gradients.first), gains
+        assert replay is not None
+        values, exact, before = self._meter.exact(values, gradients, batch, gain_batch, replay)
+        first = torch.zeros_like(exact)
+        if gain_batch is None:
+            first = self._meter.first_order(values, gradients, None, None)
+        lost = exact.abs().amax(0) < resolution(before, eps)  # [] or [R]; not where a gain is NaN
+        self._watch(0, lost)
+        if checks and gain_batch is None and eps > torch.finfo(torch.float64).eps:
+            # What a smooth loss leaves of the gain beyond first order falls to a quarter with half the step.
+            gain, linear = exact[self.main_task], first[self.main_task]
+            rest = before - self._meter.halved(gradients, batch, replay) - linear / 2
+            self._watch(2, (rest - (gain - linear) / 4).abs() > SMOOTH * linear.abs() + resolution(before, eps))
+        return values, torch.where(lost, first, exact)
+
+    def _watch(self, what: int, found: Tensor) -> None:
+        """Tells what was found: at once on the host, one call later elsewhere, so that nothing waits."""
+        if found.is_meta:
+            return
+        flags = [self._found[what], found.any().to("cpu", non_blocking=True)]
+        self._found[what] = flags[1]
+        if not any(bool(flag) for flag in (flags if found.device.type == "cpu" else flags[:1]) if flag is not None):
+            return
+        if what == 0:
+            self._tell("they were below the rounding of the main loss in at least one batch")
+        elif what == 1:
+            raise ValueError(
+                "Parameter `losses_fn` should give the same main loss when it is called again with the same random "
+                "numbers, buffers and batch. Found another one. Keep what it changes in buffers or attributes of the "
+                'model, and draw from global generators; or use gain = "first_order".'
+            )
+        elif not self._warned:
+            self._warned = True
+            tell(
+                "HydaLearn's exact gains are not those of a smooth loss: half of the main task's trial step does not "
+                "gain what it should. Either rounding hides them (half precision inside a compiled or custom function, "
+                "large losses that nearly cancel), or the trial step is too long for the curvature. Pass "
+                'gain="first_order", another trial_step, or float64.',
+            )
+
+    def _tell(self, why: str) -> None:
+        if not self._told:
+            self._told = True
+            tell(
+                f"HydaLearn's exact gains could not be measured: {why}. First-order gains took their place (with a "
+                'gain_batch in float32: the main task alone). Pass gain="first_order", a larger trial_step, or float32 '
+                "or float64 parameters without autocast.",
+            )
+
+    def _check_members(self, gradients: Gradients) -> None:
+        """Raises ValueError where a shared parameter that no task reaches was replaced by another."""
+        unreached = [p for p, flags in gradients.reached.items() if not any(flags)]
+        if unreached:
+            members = set(as_sharded(self.model.parameters()))
+            gone = sum(p not in members for p in unreached)
+            if gone:
+                raise ValueError(
+                    f"Parameter `shared` should hold parameters of the model. Found {gone} that are no longer there. "
+                    "Construct HydaLearn again after replacing layers, or pass the module that holds them as `shared`."
+                )
 
 
 def gain_weights(gains: Tensor, main_task: int, negative: str = "clamp", normalise: str = "one") -> Tensor:
@@ -171,7 +290,7 @@ def gain_weights(gains: Tensor, main_task: int, negative: str = "clamp", normali
         >>> gain_weights(torch.tensor([0.3, 0.1, -0.2]), main_task=0)
         tensor([0.7500, 0.2500, 0.0000])
     """
-    gains = gains.masked_fill(~gains.isfinite(), 0)
+    gains = gains.nan_to_num(0.0, 0.0, 0.0)
     positive = (gains > 0).any(0)  # [] or [R]
     if negative == "clamp":
         gains = gains.clamp(min=0)

@@ -35,18 +35,21 @@ def adatask_adam(
     maximize: bool = False,
     w: Sequence[Tensor | float] | None = None,
 ) -> Step:
-    """One step of AdaTask-Adam, or AdaTask-AdamW with ``decoupled``: the new theta, and delta of every task."""
+    """One step of AdaTask-Adam (-AdamW with ``decoupled``, -SparseAdam of sparse g): new theta, delta of every task."""
     theta, delta = theta.double(), [torch.zeros_like(theta).double() for _ in g]
     for k in _reached(g):
         g_k = _gradient(g, k, theta, 0.0 if decoupled else weight_decay, maximize)
-        t, m, v, v_max = state.get(k, (0, 0.0, 0.0, torch.zeros_like(theta)))
-        t = t + 1
-        m = beta1 * m + (1 - beta1) * g_k
-        v = beta2 * v + (1 - beta2) * g_k**2
+        t, m, v, v_max = state.get(k, (0, *[torch.zeros_like(theta)] * 3))
+        t, rest, eps_k = t + 1, torch.tensor(False), eps
+        if g_k.is_sparse:  # AdaTask-SparseAdam: rows that g_k does not hold rest, and eps is added to v uncorrected
+            rest = torch.ones(len(theta), 1, dtype=torch.bool).index_fill(0, g_k.coalesce().indices()[0], False)
+            g_k, eps_k = g_k.to_dense(), eps / math.sqrt(1 - beta2**t)
+        m = torch.where(rest, m, beta1 * m + (1 - beta1) * g_k)
+        v = torch.where(rest, v, beta2 * v + (1 - beta2) * g_k**2)
         v_max = torch.maximum(v_max, v)
         m_hat = m / (1 - beta1**t)
         v_hat = (v_max if amsgrad else v) / (1 - beta2**t)
-        delta[k] = -lr * _weight(w, k) * m_hat / (v_hat.sqrt() + eps)
+        delta[k] = torch.where(rest, 0, -lr * _weight(w, k) * m_hat / (v_hat.sqrt() + eps_k))
         state[k] = (t, m, v, v_max)
     if decoupled and _reached(g):
         theta = theta - lr * weight_decay * theta
@@ -114,7 +117,8 @@ def _gradient(g: Gradients, k: int, theta: Tensor, weight_decay: float, maximize
     """The gradient to descend, with the task's share of the coupled weight decay: lambda theta / T."""
     g_k = g[k]
     assert g_k is not None
-    return (-g_k if maximize else g_k).double() + weight_decay * theta / len(g)
+    g_k = (-g_k if maximize else g_k).double()
+    return g_k + weight_decay * theta / len(g) if weight_decay else g_k
 
 
 def _weight(w: Sequence[Tensor | float] | None, k: int) -> Tensor | float:

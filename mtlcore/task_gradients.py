@@ -4,127 +4,175 @@ For losses :math:`L_1, \dots, L_T` and a shared parameter :math:`p`
 
 .. math:: \text{p.task\_grad}[t] = \nabla_p L_t, \qquad \text{p.grad} = \sum_t w_t \nabla_p L_t ,
 
-where :func:`task_backward` computes the first with T backward passes and :func:`combine` the second.
+where :func:`task_backward` computes both by T backward passes, with all weights 1, and :func:`combine` sets weights.
+So after `task_backward` alone, ``p.grad`` is what ``sum(losses).backward()`` would leave, for whoever reads it: any
+optimizer, a gradient scaler, a log of norms. **Task gradients live as long as the p.grad that they made**: each
+ordinary way to clear gradients (``optimizer.zero_grad``, ``model.zero_grad``, ``p.grad = None``) clears them, without
+it they accumulate as ``p.grad`` does, and where something else changed ``p.grad`` since, a function that would drop
+that change raises an error (a change through ``p.grad.data`` leaves no trace and goes unnoticed).
+
 Everything is kept as attributes of the shared parameters:
 
-- ``task_grad`` [T, \*p.shape]: unweighted task gradients,
-- ``task_reached`` (T booleans; absent = all): the tasks whose loss depends on the parameter,
-- ``task_weights`` [T] or [T, R] (absent = ones): the weights that made ``p.grad``,
-- ``weighted_task_grad`` [T, \*p.shape] (mostly absent): the tasks' parts of ``p.grad`` where several weights were
-  accumulated,
-- ``task_runs`` (absent = one run): the number R of runs that the parameter [R, \*shape] stacks.
+- ``task_grad`` [T, \*p.shape]: unweighted task gradients, each in the parameter's order in memory; those of an
+  embedding table with ``sparse=True`` are one coalesced COO tensor of tasks and rows, and ``p.grad`` is sparse too,
+- ``task_reached`` (T booleans; None = all): the tasks whose loss depends on the parameter,
+- ``task_weights`` [T] or [T, R] (None = ones): the weights that made ``p.grad``.
+
+To train R runs at once, stack their parameters to [R, \*shape] and declare that with ``p.task_runs = R``; losses are
+then [R] each.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mtlcore._checks import Losses, Weights, check_losses, check_shared, check_task_grad, check_weights
-from mtlcore._weighted_sums import weighted_sums
+from mtlcore._checks import Losses, Shared, Weights, check_losses, check_runs, check_shared, check_weights
+from mtlcore._eager import eager
+from mtlcore._passes import backward_passes
+from mtlcore._rows import Rows, SparseRows, flat, grouped, runs_of
+from mtlcore._sharded import like, local
+from mtlcore._task_record import (
+    attach,
+    begin,
+    check_unchanged,
+    contributions,
+    find_scale,
+    forget,
+    new_rows,
+    record_of,
+    seal,
+    seal_sum,
+    task_grad_of,
+)
+from mtlcore._touched import added
+from mtlcore._weighted_sums import task_weight_view, weighted_rows
 
-_ATTRIBUTES = ("task_grad", "task_reached", "task_weights", "weighted_task_grad", "task_runs", "task_grad_memory")
+__all__ = ["combine", "contributions", "runs_of", "task_backward", "task_grad_of", "task_weight_view", "zero_task_grad"]
 
 
-def task_grad_of(parameter: Tensor) -> Tensor | None:
-    """Returns ``parameter.task_grad`` [T, *shape], or None where there is none."""
-    return getattr(parameter, "task_grad", None)
-
-
-def task_backward(losses: Losses, shared: Iterable[Tensor]) -> None:
-    """Adds each task's gradient to ``p.task_grad`` of shared parameters, and their sum to ``p.grad`` of all others.
+@eager
+def task_backward(losses: Losses, shared: Shared) -> None:
+    """Adds each task's gradient to ``p.task_grad`` of shared parameters, and their sum to ``p.grad`` of all.
 
     One backward pass per task. A non-finite value in one task never enters another task's gradient, since no pass walks
     another task's graph. That holds for a **sequence** of losses only: the elements of a stacked tensor share one graph
     node, through which 0 * inf = NaN leaks. Like ``loss.backward()``, repeated calls accumulate.
 
     Args:
-        losses: T scalars, or for R runs trained at once T tensors [R] with shared parameters [R, *shape]. A stacked
-            tensor [T] (or [T, R]) is accepted, without the promise above.
-        shared: The shared parameters. Frozen ones are passed over; a parameter named twice counts once.
+        losses: T scalars, or None for a task that this batch does not have; for R runs trained at once T tensors [R]
+            with shared parameters [R, *shape]. A stacked tensor [T] (or [T, R]) is accepted, without the promise above.
+        shared: The shared parameters, or a module that holds them. Frozen ones are passed over; a parameter named twice
+            counts once.
 
     Raises:
-        ValueError: If a loss is no scalar or does not require grad, or the number of tasks differs from an earlier
-            call's.
+        ValueError: Before any pass, if a loss is no scalar or does not require grad, the number of tasks differs from
+            that of the gradients there are, or something else changed those.
 
     Example:
         >>> trunk, heads = torch.nn.Linear(2, 3), [torch.nn.Linear(3, 1) for _ in range(2)]
         >>> features = trunk(torch.ones(4, 2)).relu()
         >>> losses = [head(features).square().mean() for head in heads]
         >>> task_backward(losses, trunk.parameters())
-        >>> trunk.weight.task_grad.shape, trunk.weight.grad, heads[0].weight.grad.shape
-        (torch.Size([2, 3, 2]), None, torch.Size([1, 3]))
+        >>> trunk.weight.task_grad.shape, trunk.weight.grad.shape, heads[0].weight.grad.shape
+        (torch.Size([2, 3, 2]), torch.Size([3, 2]), torch.Size([1, 3]))
     """
     losses = check_losses(losses)
     trainable = [p for p in check_shared(shared) if p.requires_grad]
-    num_tasks, num_runs = len(losses), losses[0].shape[0] if losses[0].ndim else None
-    for p in trainable:
-        check_task_grad(p, num_tasks, num_runs)
+    check_runs(losses, trainable)
+    begin(trainable, len(losses))
+    earlier = [(p, task_grad_of(p)) for p in trainable]
+    fresh = [p for p, task_grad in earlier if task_grad is None]
+    more = [p for p, task_grad in earlier if task_grad is not None and not task_grad.is_sparse]
+    sparse = [[p] for p, task_grad in earlier if task_grad is not None and task_grad.is_sparse]
+    tables = [new_rows(group, len(losses)) for group in (*grouped(fresh), *sparse)]
+    kept = [*more, *(p for rows in tables for p in rows.params)]
+    reached = [[False] * len(losses) for _ in kept]
+    parts = {i: contributions(p).clone() for i, p in enumerate(more) if getattr(p, "task_weights", None) is not None}
 
-    earlier_grads = [p.grad for p in trainable]
-    rows: list[Tensor | None] = [task_grad_of(p) for p in trainable]  # [T, *shape] each
-    reached = [[False] * num_tasks for _ in trainable]
-    try:
-        for t, loss in enumerate(losses):
-            for p in trainable:
-                p.grad = None
-            loss.sum().backward(retain_graph=t < num_tasks - 1)  # type: ignore[no-untyped-call]
-            for i, p in enumerate(trainable):
-                if p.grad is None:
-                    continue
-                row = p.grad.to_dense() if p.grad.is_sparse else p.grad
-                reached[i][t] = True
-                if task_grad_of(p) is not None:
-                    p.task_grad[t] += row  # type: ignore[attr-defined]
-                    continue
-                if rows[i] is None:
-                    rows[i] = empty_task_grad(p, num_tasks)
-                rows[i][t].copy_(row)  # type: ignore[index]
-    finally:
-        for p, grad in zip(trainable, earlier_grads, strict=True):
-            p.grad = grad
-    for p, task_grad, flags in zip(trainable, rows, reached, strict=True):
-        if task_grad is None or not any(flags):
-            continue
-        if task_grad_of(p) is None:
-            for t, flag in enumerate(flags):
-                if not flag:  # one row at a time: an index list would be copied to the device, which waits for it
-                    task_grad[t].zero_()
-        _attach(p, task_grad, flags, num_runs)
+    def take(t: int, grads: list[Tensor | None]) -> None:
+        for i, grad in enumerate(grads):
+            if grad is None:
+                continue
+            reached[i][t] = True
+            if i < len(more):  # added in place, for a second table would take as much memory again
+                local(more[i].task_grad)[t] += grad  # type: ignore[attr-defined]
+                if i in parts:
+                    parts[i][t] += grad
+        start = len(more)
+        for rows in tables:
+            rows.write(t, grads[start : start + len(rows.params)])
+            start += len(rows.params)
 
-
-def _attach(p: Tensor, task_grad: Tensor, reached: Sequence[bool], num_runs: int | None) -> None:
-    """Makes ``task_grad`` the parameter's own, and marks the tasks that reached it in this or an earlier call."""
-    if task_grad_of(p) is not None:
-        before = getattr(p, "task_reached", None) or (True,) * len(reached)
-        reached = [a or b for a, b in zip(before, reached, strict=True)]
-    p.task_grad = task_grad  # type: ignore[attr-defined]
-    p.task_reached = None if all(reached) else tuple(reached)  # type: ignore[attr-defined]
-    p.task_runs = num_runs  # type: ignore[attr-defined]
+    backward_passes(losses, kept, take)
+    with torch.no_grad():
+        for i, p in enumerate(more):
+            if any(reached[i]):
+                mark_reached(p, reached[i])
+                seal_sum(p, **({"parts": parts[i]} if i in parts else {}))
+        flags = dict(zip(kept, reached, strict=True))
+        for rows in tables:
+            for table in rows.finish():
+                add_rows(table, [flags[p] for p in table.params])
 
 
 @torch.no_grad()
-def add_task_grad(p: Tensor, task_grad: Tensor, reached: Sequence[bool], num_runs: int | None, weights: Tensor) -> None:
-    """Adds ``task_grad`` [T, *shape] to ``p.task_grad`` and records the weights with which its sum joins ``p.grad``."""
-    earlier = task_grad_of(p)
-    if earlier is not None:
-        p.weighted_task_grad = contributions(p) + weighted_rows(task_grad, weights)  # type: ignore[attr-defined]
-    _attach(p, task_grad if earlier is None else earlier.add_(task_grad), reached, num_runs)
-    p.task_weights = weights  # type: ignore[attr-defined]
+def add_rows(
+    rows: Rows | SparseRows,
+    reached: Sequence[Sequence[bool]],
+    weights: Tensor | None = None,
+    weighed_by: str = "",
+    scale: Tensor | None = None,
+) -> None:
+    """Adds a table to its parameters, all of which have earlier task gradients, or none of which has.
+
+    One that no task reached, by its T flags, is passed over; ``p.grad`` gets the sum with weights [T] or [T, R] (None =
+    ones) that somebody gave, times a gradient scaler's scale.
+    """
+    if not any(True in flags for flags in reached):
+        return
+    if task_grad_of(rows.params[0]) is None:
+        totals = rows.totals(weights, scale)
+        attach(rows, reached, totals, weighed_by=weighed_by, unscaled=scale is not None, scale=scale)
+    else:
+        for p, view, flags in zip(rows.params, rows.views(), reached, strict=True):
+            if True in flags:
+                changes: dict[str, Any] = {"weighed_by": weighed_by} if weighed_by else {}
+                if contributions(p) is not local(task_grad_of(p)) or weights is not None:
+                    part = view if weights is None else weighted_rows(view, weights)
+                    changes["parts"] = added(contributions(p).clone(), part)
+                p.task_grad = like(p, added(local(p.task_grad), view))  # type: ignore[attr-defined]
+                mark_reached(p, flags)
+                seal_sum(p, **changes)
+    for p, flags in zip(rows.params, reached, strict=True):
+        if True in flags and weights is not None:
+            p.task_weights = weights  # type: ignore[attr-defined]
 
 
+def mark_reached(p: Tensor, reached: Sequence[bool]) -> None:
+    """Adds the tasks that reached a parameter to those that reached it before."""
+    before = getattr(p, "task_reached", None) or (True,) * len(reached)
+    flags = tuple(a or b for a, b in zip(before, reached, strict=True))
+    p.task_reached = None if all(flags) else flags  # type: ignore[attr-defined]
+
+
+@eager
 @torch.no_grad()
-def combine(shared: Iterable[Tensor], weights: Weights | None = None) -> None:
+def combine(shared: Shared, weights: Weights | None = None) -> None:
     r"""Sets :math:`\text{p.grad} = \sum_t w_t\, \text{p.task\_grad}[t]`, for any optimizer of ``torch.optim``.
 
-    A task of weight 0 is left out altogether: not even a NaN of its gradient reaches ``p.grad``.
+    What ``p.grad`` held before the task gradients came stays in the sum. A task of weight 0 is left out altogether: not
+    even a NaN of its gradient reaches ``p.grad``. Clip ``p.grad``, or add a regulariser's gradient to it, afterwards.
 
     Args:
-        shared: The shared parameters; those without task gradients keep the ``p.grad`` they have.
+        shared: The shared parameters, or a module that holds them; those without task gradients keep their ``p.grad``.
         weights: T numbers, a tensor [T], or [T, R] for R runs. None stands for all ones.
 
     Raises:
-        ValueError: If no parameter has task gradients, or the weights do not fit them.
+        ValueError: Before anything changes, if no parameter has task gradients, the weights do not fit them, something
+            else changed ``p.grad`` since, or HydaLearn has set weights and none are given here.
 
     Example:
         >>> p = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
@@ -133,86 +181,88 @@ def combine(shared: Iterable[Tensor], weights: Weights | None = None) -> None:
         >>> p.grad
         tensor([4.5000, 8.5000])
     """
-    reached = [p for p in check_shared(shared) if task_grad_of(p) is not None]
+    params = check_shared(shared)
+    check_unchanged(params, "`combine`", "Call `combine` first, and change `p.grad` afterwards.")
+    reached = [p for p in params if task_grad_of(p) is not None]
     if not reached:
         raise ValueError(
             "Parameter `shared` should hold parameters with task gradients. Found none. Call `task_backward` before "
             "`combine`."
         )
-    if weights is not None:
-        first = reached[0].task_grad  # type: ignore[attr-defined]
-        for p in reached:
+    for p in reached:
+        record = record_of(p)
+        if weights is not None:
             check_weights(weights, p.task_grad)  # type: ignore[attr-defined]
-        weights = torch.as_tensor(weights, dtype=first.dtype).to(first.device, non_blocking=True)
-    sums = weighted_sums([p.task_grad for p in reached], weights)  # type: ignore[attr-defined]
-    for p, total in zip(reached, sums, strict=True):
-        p.grad = total
-        p.task_weights, p.weighted_task_grad = weights, None  # type: ignore[attr-defined]
+        elif record is not None and record.weighed_by == "HydaLearn":
+            raise ValueError(
+                "Parameter `weights` should be given after `HydaLearn.backward`, which has combined the gradients with "
+                "its own. Found None. Leave `combine` out."
+            )
+        find_scale(p)
+    if weights is not None:
+        finest = reduce(torch.promote_types, (p.dtype for p in reached))
+        weights = torch.as_tensor(weights, dtype=finest).to(reached[0].device, non_blocking=True)
+    set_weights(reached, weights, "combine")
 
 
-def weighted_rows(task_grad: Tensor, weights: Tensor) -> Tensor:
-    """Returns w_t task_grad[t] for every task [T, *shape]; rows of weight 0 are 0."""
-    view = task_weight_view(weights, task_grad)
-    return task_grad.masked_fill(view == 0, 0) * view
+def set_weights(params: Sequence[Tensor], weights: Tensor | None, weighed_by: str) -> None:
+    """Sets ``p.grad`` of parameters with task gradients to their weighted sum, beside what it held of no task."""
+    for p, total in weighted_totals(params, weights):
+        record = record_of(p)
+        if record is None:  # task gradients that were put there by hand
+            p.grad = like(p, total)
+        else:
+            total = total if record.scale is None else total * record.scale
+            grad = total if record.others is None else added(total, record.others)
+            seal(p, grad, parts=None, weighed_by=weighed_by)
+        p.task_weights = weights  # type: ignore[attr-defined]
 
 
-def contributions(p: Tensor) -> Tensor:
-    """Returns each task's part of ``p.grad`` [T, *shape], as `combine` and `HydaLearn.backward` recorded it."""
-    recorded: Tensor | None = getattr(p, "weighted_task_grad", None)
-    if recorded is not None:
-        return recorded
-    task_grad: Tensor = p.task_grad  # type: ignore[attr-defined]
-    weights: Tensor | None = getattr(p, "task_weights", None)
-    return task_grad if weights is None else weighted_rows(task_grad, weights)
+def weighted_totals(params: Sequence[Tensor], weights: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+    """Returns sum_t w_t p.task_grad[t] of each parameter, those of one whole table in one operation."""
+    pairs = []
+    left = dict.fromkeys(params)
+    for p in params:
+        if p not in left:
+            continue
+        record = record_of(p)
+        rows = record.rows if record is not None else None
+        if rows is None or not all(other in left and _lies_in(other, rows) for other in rows.params):
+            task_grad = local(p.task_grad)  # type: ignore[attr-defined]
+            if task_grad.is_sparse:
+                rows = SparseRows(p, task_grad)
+            else:
+                rows = Rows([p], len(task_grad), torch.stack([flat(row, p) for row in task_grad]))
+        for member, view in zip(rows.params, rows.totals(weights), strict=True):
+            pairs.append((member, view.data))
+            del left[member]
+    return pairs
 
 
-def task_weight_view(weights: Tensor, task_grad: Tensor) -> Tensor:
-    """Returns ``weights`` [T] or [T, R] as a view that broadcasts against ``task_grad`` [T, ...]."""
-    weights = weights.to(dtype=task_grad.dtype, device=task_grad.device)
-    return weights.reshape(weights.shape + (1,) * (task_grad.ndim - weights.ndim))
+def _lies_in(p: Tensor, rows: Rows | SparseRows) -> bool:
+    """Says whether ``p.task_grad`` is still the table's, and not one that was put in its place by hand."""
+    record, task_grad = record_of(p), task_grad_of(p)
+    return record is not None and record.rows is rows and task_grad is record.task_grad
 
 
-def zero_task_grad(shared: Iterable[Tensor], keep_memory: bool = False) -> None:
-    """Forgets the task gradients of shared parameters; ``p.grad`` stays, for ``optimizer.zero_grad`` clears it.
+@eager
+def zero_task_grad(shared: Shared, keep_memory: bool = False) -> None:
+    """Forgets the task gradients of shared parameters; ``p.grad`` stays, and counts as a gradient of no task then.
+
+    Nobody needs it: ``optimizer.zero_grad()`` or ``model.zero_grad()`` clears task gradients with ``p.grad``.
 
     Args:
-        shared: The shared parameters.
+        shared: The shared parameters, or a module that holds them.
         keep_memory: Whether the next task gradients are written where these are, like ``set_to_none=False`` of torch's
             optimizers: a ``p.task_grad`` that you still hold then changes. On a CPU that saves time where T numbers per
             parameter fill more than 32 MB, which the system gives back and clears anew in every step. Default False.
 
     Example:
         >>> p = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-        >>> for _ in range(2):  # two mini-batches
-        ...     zero_task_grad([p])
-        ...     task_backward([p.sum(), p.square().sum()], [p])
-        >>> p.task_grad  # of the second alone
-        tensor([[1., 1.],
-                [2., 4.]])
+        >>> task_backward([p.sum(), p.square().sum()], [p])
+        >>> zero_task_grad([p])
+        >>> hasattr(p, "task_grad"), p.grad
+        (False, tensor([3., 5.]))
     """
     for p in check_shared(shared):
-        memory = task_grad_of(p) if keep_memory else None
-        for name in _ATTRIBUTES:
-            if hasattr(p, name):
-                delattr(p, name)
-        if memory is not None:
-            p.task_grad_memory = memory  # type: ignore[attr-defined]
-
-
-def empty_task_grad(p: Tensor, num_tasks: int) -> Tensor:
-    """Returns memory for new task gradients of a parameter [T, *shape], that of `zero_task_grad` where it fits."""
-    memory: Tensor | None = vars(p).pop("task_grad_memory", None)
-    new = (num_tasks, *p.shape), p.dtype, p.device
-    if memory is not None and (memory.shape, memory.dtype, memory.device) == new and memory.is_contiguous():
-        return memory
-    return p.new_empty((num_tasks, *p.shape))
-
-
-def runs_of(p: Tensor) -> int | None:
-    """Returns the number R of runs that a parameter stacks, None for one run."""
-    return getattr(p, "task_runs", None)
-
-
-def add_grad(p: Tensor, grad: Tensor) -> None:
-    """Adds to ``p.grad``, which may be None."""
-    p.grad = grad if p.grad is None else p.grad.add_(grad)
+        forget(p, keep_memory)

@@ -195,20 +195,24 @@ def test_a_closure_runs_once_with_gradients_and_its_result_is_returned() -> None
 @pytest.mark.parametrize("set_to_none", [True, False])
 def test_zero_grad_clears_ordinary_and_task_gradients(set_to_none: bool) -> None:
     p = parameter(torch.ones(2))
-    names = ("task_grad", "task_reached", "task_weights", "weighted_task_grad", "task_runs")
-    for name in names:
-        setattr(p, name, torch.ones(2, 2))
-    p.grad = torch.ones(2)
+    names = ("task_grad", "task_reached", "task_weights", "task_record")
+    task_backward([p.sum(), p.sum()], [p])
+    assert hasattr(p, "task_grad")
     AdaTaskAdam([p], num_tasks=2).zero_grad(set_to_none=set_to_none)
-    assert not any(hasattr(p, name) for name in names)
+    assert set_to_none is not any(hasattr(p, name) for name in names)
     assert p.grad is None if set_to_none else torch.equal(p.grad, torch.zeros(2))
+    task_backward([2 * p.sum(), 3 * p.sum()], [p])
+    assert p.task_grad.tolist() == [[2.0, 2.0], [3.0, 3.0]]
+    assert p.grad.tolist() == [5.0, 5.0]
 
 
 def test_without_any_gradient_a_step_does_nothing() -> None:
     p = parameter(torch.ones(2))
     p.task_grad = None
     optimizer = AdaTaskAdamW([p], num_tasks=2, weight_decay=0.5)
-    optimizer.step()
+    with pytest.warns(UserWarning, match="No parameter of AdaTaskAdamW has task gradients"):
+        optimizer.step()
+    optimizer.step()  # it says so once
     assert torch.equal(p, torch.ones(2))
     assert p not in optimizer.state
 
@@ -220,14 +224,13 @@ def test_maximize_ascends() -> None:
     assert p.item() == pytest.approx(0.2, rel=1e-5)
 
 
-def test_for_a_gradient_scaler_it_is_an_ordinary_optimizer() -> None:
+def test_a_gradient_scaler_divides_task_gradients_and_ordinary_ones() -> None:
     for bad, expected in ((False, 0.9), (True, 1.0)):
         p, head = parameter(torch.ones(1)), parameter(torch.ones(1))
         optimizer = AdaTaskAdam([p, head], num_tasks=1, lr=0.1)
-        assert not hasattr(optimizer, "_step_supports_amp_scaling")
         scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
         scaler.scale(head.square().sum()).backward()
-        p.task_grad = torch.tensor([[2.0]])
+        p.task_grad = torch.tensor([[2048.0]])
         if bad:
             head.grad.fill_(torch.inf)
         scaler.step(optimizer)
@@ -235,6 +238,7 @@ def test_for_a_gradient_scaler_it_is_an_ordinary_optimizer() -> None:
         assert p.item() == pytest.approx(expected, rel=1e-5)
         assert head.item() == pytest.approx(expected, rel=1e-5)
         assert scaler.get_scale() == (512.0 if bad else 1024.0)
+        assert p.task_grad.item() == (2048.0 if bad else 2.0)
 
 
 # ------------------------------------------------------------------------------------------------ what is refused
@@ -379,7 +383,8 @@ def test_an_ordinary_state_does_not_take_task_gradients() -> None:
     p = parameter(torch.ones(3))
     optimizer = AdaTaskAdam([p], num_tasks=2)
     p.grad = torch.ones(3)
-    optimizer.step()
+    with pytest.warns(UserWarning, match="this step is the ordinary one"):
+        optimizer.step()
     p.task_grad = torch.ones(2, 3)
     with pytest.raises(ValueError, match=re.escape("of shape () where (2,) is needed")):
         optimizer.step()

@@ -482,7 +482,7 @@ def test_dominance_reads_the_weights_that_a_baseline_leaves() -> None:
 
 def test_adatask_takes_the_task_gradients_that_a_baseline_leaves() -> None:
     model = Toy()
-    optimizer = AdaTaskAdam(model.parameters(), lr=0.1, num_tasks=2)
+    optimizer = AdaTaskAdam(model.parameters(), lr=0.1, num_tasks=2, task_weights="gradients")
     GradNorm(model, toy_losses, [model.x]).backward([([2, 1], 1.0), ([5, -3], 1.0)])
     optimizer.step()
     close(model.x.detach(), [-0.2, 0.0], atol=1e-7)  # each task's first step is 0.1 against its sign

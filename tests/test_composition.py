@@ -44,25 +44,43 @@ def hydalearn_of(model: Network, **options: object) -> HydaLearn:
 
 
 @pytest.mark.parametrize("rule", ADATASK)
-def test_adatask_ignores_the_weighted_gradient_and_obeys_weights_on_updates(rule: type[AdaTaskAdam]) -> None:
-    """HydaLearn's level is erased in front of AdaTask; as `task_weights` it counts."""
-    weighted, raw, on_updates, by_hand = (Network() for _ in range(4))
-    optimizers = {m: rule(m.parameters(), num_tasks=2, lr=0.01) for m in (weighted, raw, on_updates, by_hand)}
+def test_weights_in_front_of_adatask_and_on_its_updates(rule: type[AdaTaskAdam]) -> None:
+    """Each mode is what one writes by hand: weighted gradients, or weights of updates; a level in front is erased."""
+    models = in_front, front_by_hand, on_updates, updates_by_hand = [Network() for _ in range(4)]
+    modes = ("gradients", None, "updates", None)
+    optimizers = [
+        rule(m.parameters(), num_tasks=2, lr=0.01, task_weights=mode) for m, mode in zip(models, modes, strict=True)
+    ]
     for seed in range(4):
-        for optimizer in optimizers.values():
+        for optimizer in optimizers:
             optimizer.zero_grad()
-        step = hydalearn_of(weighted, scale_heads=False, trial_step=0.05).backward(batch(seed))
-        task_backward(raw.losses(batch(seed)), raw.trunk.parameters())
-        weights = hydalearn_of(on_updates, scale_heads=False, trial_step=0.05).backward(batch(seed)).weights
-        optimizers[on_updates].param_groups[0]["task_weights"] = weights
-        task_backward(by_hand.losses(batch(seed)), by_hand.trunk.parameters())
-        optimizers[by_hand].param_groups[0]["task_weights"] = weights.tolist()
-        for optimizer in optimizers.values():
+        for model in (in_front, on_updates):
+            weights = hydalearn_of(model, scale_heads=False, trial_step=0.05).backward(batch(seed)).weights
+        weights = hydalearn_of(copy.deepcopy(front_by_hand), trial_step=0.05).backward(batch(seed)).weights
+        losses = front_by_hand.losses(batch(seed))
+        task_backward(losses, front_by_hand.trunk.parameters())
+        for p in front_by_hand.trunk.parameters():
+            p.task_grad = p.task_grad * weights.reshape(-1, *[1] * p.ndim)  # type: ignore[attr-defined]
+        weights = hydalearn_of(copy.deepcopy(updates_by_hand), trial_step=0.05).backward(batch(seed)).weights
+        task_backward(updates_by_hand.losses(batch(seed)), updates_by_hand.trunk.parameters())
+        optimizers[3].param_groups[0]["task_weights"] = weights.tolist()
+        for optimizer in optimizers:
             optimizer.step()
-    assert (step.weights - step.weights.flip(0)).abs().max() > 0.05
-    torch.testing.assert_close(weighted.trunk.weight, raw.trunk.weight, rtol=1e-12, atol=0)
-    torch.testing.assert_close(on_updates.trunk.weight, by_hand.trunk.weight, rtol=1e-12, atol=0)
-    assert (on_updates.trunk.weight - raw.trunk.weight).abs().max() > 1e-4
+    assert (weights - weights.flip(0)).abs().max() > 0.05
+    torch.testing.assert_close(in_front.trunk.weight, front_by_hand.trunk.weight, rtol=1e-12, atol=0)
+    torch.testing.assert_close(on_updates.trunk.weight, updates_by_hand.trunk.weight, rtol=1e-12, atol=0)
+    assert (on_updates.trunk.weight - in_front.trunk.weight).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("rule", ADATASK)
+def test_weights_without_a_place_are_refused(rule: type[AdaTaskAdam]) -> None:
+    model = Network()
+    optimizer = rule(model.parameters(), num_tasks=2)
+    hydalearn_of(model).backward(batch(0))
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="should say where the weights of HydaLearn count"):
+        optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("rule", ADATASK)

@@ -228,10 +228,6 @@ def test_weights_are_those_that_made_the_gradient() -> None:
     combine([p], [0.5, 0.0])  # a task of weight 0 is left out, whatever its gradient
     optimizer.step()
     assert dominance.updates[p].tolist() == [[-1.0], [0.0]]
-    p.task_grad, p.grad = torch.ones(2, 1).double(), torch.full((1,), 7.0).double()
-    p.weighted_task_grad = torch.tensor([[3.0], [4.0]], dtype=torch.float64)  # several calls with several weights
-    optimizer.step()
-    assert dominance.updates[p].tolist() == [[-3.0], [-4.0]]
 
 
 def test_momentum_of_an_unreached_task_goes_on_under_joint_optimizers_only() -> None:

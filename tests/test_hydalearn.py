@@ -16,7 +16,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class LastOfLSTM(nn.Module):
-    """An operator without a batching rule."""
+    """A recurrent trunk."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,20 +121,15 @@ def deep_copy_gains(model: Model, batch: Batch, gain_batch: Batch | None, step: 
 # -- gains -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lookahead", ["auto", "vmap", "loop"])
 @pytest.mark.parametrize("kind", ["dense", "dropout", "batchnorm", "convolution", "lstm"])
 @pytest.mark.parametrize("trial_moves", ["shared", "shared+head"])
 @pytest.mark.parametrize("other_batch", [False, True])
-def test_exact_gains_are_those_of_deep_copies(kind: str, lookahead: str, trial_moves: str, other_batch: bool) -> None:
-    if kind == "lstm" and lookahead == "vmap":
-        with pytest.raises(RuntimeError, match="Batching rule not implemented"):
-            hydalearn_of(make(kind), lookahead="vmap").backward(batch_of(1))
-        return
+def test_exact_gains_are_those_of_deep_copies(kind: str, trial_moves: str, other_batch: bool) -> None:
     model, gain_batch = make(kind, num_tasks=3), batch_of(2, rows=12) if other_batch else None
     torch.manual_seed(5)
     expected = deep_copy_gains(model, batch_of(1), gain_batch, 0.05, trial_moves == "shared+head")
     torch.manual_seed(5)
-    hydalearn = hydalearn_of(model, trial_step=0.05, trial_moves=trial_moves, lookahead=lookahead)
+    hydalearn = hydalearn_of(model, trial_step=0.05, trial_moves=trial_moves)
     step = hydalearn.backward(batch_of(1), gain_batch)
     torch.testing.assert_close(step.gains, expected, rtol=1e-10, atol=1e-12)
     assert expected.abs().min() > 1e-5
@@ -440,20 +435,19 @@ def test_unreached_and_frozen_parameters() -> None:
     assert getattr(frozen, "task_grad", None) is None
 
 
-# -- no trace, memory, the choice of look-ahead ----------------------------------------------------------------------
+# -- no trace, memory ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lookahead", ["auto", "vmap", "loop"])
 @pytest.mark.parametrize("gain", ["exact", "first_order"])
 @pytest.mark.parametrize("kind", ["dropout", "batchnorm", "convolution"])
-def test_trial_steps_leave_no_trace(kind: str, lookahead: str, gain: str) -> None:
+def test_trial_steps_leave_no_trace(kind: str, gain: str) -> None:
     """Parameters, buffers and random state are those after one ordinary forward pass."""
     model, ordinary = make(kind), make(kind)
     torch.manual_seed(7)
     losses_fn(ordinary, batch_of(1))
     random = torch.get_rng_state()
     torch.manual_seed(7)
-    hydalearn_of(model, lookahead=lookahead, gain=gain).backward(batch_of(1), batch_of(2))
+    hydalearn_of(model, gain=gain).backward(batch_of(1), batch_of(2))
     assert torch.equal(random, torch.get_rng_state())
     for (name, value), other in zip(model.state_dict().items(), ordinary.state_dict().values(), strict=True):
         assert torch.equal(value, other), name
@@ -462,47 +456,12 @@ def test_trial_steps_leave_no_trace(kind: str, lookahead: str, gain: str) -> Non
     assert model.trunk.training
 
 
-@pytest.mark.parametrize(
-    ("kind", "chosen"), [("dense", "vmap"), ("batchnorm", "vmap"), ("convolution", "loop"), ("lstm", "loop")]
-)
-def test_the_look_ahead_is_chosen_by_the_model(kind: str, chosen: str) -> None:
-    model = make(kind)
-    shapes = []
-
-    def spied(model: Model, batch: Batch) -> list[Tensor]:
-        losses = losses_fn(model, batch)
-        shapes.append(torch._C._functorch.is_batchedtensor(losses[0]))
-        return losses
-
-    hydalearn = HydaLearn(model, spied, model.trunk.parameters())
-    for _ in range(2):
-        shapes.clear()
-        hydalearn.backward(batch_of(1))
-        assert shapes == ([False, True] if chosen == "vmap" else [False, False, False])
-
-
-def test_large_models_take_the_loop() -> None:
-    """2**18 numbers, all runs together; one fewer, and all trials are one batch."""
-    batched = []
-
-    def losses(model: Point, batch: None) -> list[Tensor]:
-        batched.append(torch._C._functorch.is_batchedtensor(model.theta))
-        return [model.theta.sum(), model.theta.square().sum()]
-
-    for numbers, expected in ((2**18 - 1, [False, True]), (2**18, [False, False, False])):
-        batched.clear()
-        model = Point(torch.ones(numbers))
-        HydaLearn(model, losses, model.parameters()).backward(None)
-        assert batched == expected
-
-
 @pytest.mark.parametrize("gain", ["exact", "first_order"])
-@pytest.mark.parametrize("options", [{}, {"lookahead": "loop"}])
-def test_a_rate_that_is_a_tensor(gain: str, options: dict[str, str]) -> None:
+def test_a_rate_that_is_a_tensor(gain: str) -> None:
     model, same = make(), make()
     optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.05, dtype=torch.float64))
-    step = hydalearn_of(model, trial_step=optimizer, gain=gain, **options).backward(batch_of(1))
-    expected = hydalearn_of(same, trial_step=0.05, gain=gain, **options).backward(batch_of(1))
+    step = hydalearn_of(model, trial_step=optimizer, gain=gain).backward(batch_of(1))
+    expected = hydalearn_of(same, trial_step=0.05, gain=gain).backward(batch_of(1))
     torch.testing.assert_close(step.gains, expected.gains, rtol=1e-12, atol=0)
 
 
@@ -520,7 +479,7 @@ def test_kept_memory_changes_no_step(gain: str) -> None:
             assert torch.equal(p.grad, q.grad)  # type: ignore[arg-type]
 
 
-def test_losses_that_read_values_fall_back_to_the_loop() -> None:
+def test_losses_that_read_values() -> None:
     model = make()
 
     def reads(model: Model, batch: Batch) -> list[Tensor]:
@@ -532,9 +491,8 @@ def test_losses_that_read_values_fall_back_to_the_loop() -> None:
     torch.testing.assert_close(step.gains[0], 4 * plain.gains[0], rtol=0.05, atol=0)  # loss and gradient doubled
 
 
-@pytest.mark.parametrize(("lookahead", "copies"), [("vmap", 3), ("loop", 1)])
-def test_copies_of_shared_parameters_alive(lookahead: str, copies: int) -> None:
-    """At a trial's forward pass: the parameter, T task gradients, and T trial values (vmap) or one (loop)."""
+def test_copies_of_shared_parameters_alive() -> None:
+    """At a trial's forward pass: the parameter, T task gradients, and the trial value."""
     model = Point(torch.ones(1237))
     alive = []
 
@@ -542,11 +500,7 @@ def test_copies_of_shared_parameters_alive(lookahead: str, copies: int) -> None:
         seen = set()
         for item in gc.get_objects():
             # other tests leave sparse tensors behind, which have no storage
-            if (
-                issubclass(type(item), Tensor)
-                and item.layout is torch.strided
-                and not torch._C._functorch.is_batchedtensor(item)
-            ):
+            if issubclass(type(item), Tensor) and item.layout is torch.strided:
                 storage = item.untyped_storage()
                 if storage.data_ptr() not in seen and storage.nbytes() % (4 * 1237) == 0:
                     seen.add(storage.data_ptr())
@@ -557,9 +511,9 @@ def test_copies_of_shared_parameters_alive(lookahead: str, copies: int) -> None:
         total = model.theta.sum()
         return [total, 2 * total, 3 * total]
 
-    HydaLearn(model, losses, model.parameters(), lookahead=lookahead).backward(None)
-    assert alive[0] == 1
-    assert alive[1:] == [1 + 3 + copies] * (1 if lookahead == "vmap" else 3)
+    HydaLearn(model, losses, model.parameters()).backward(None)
+    # at the first call a trial of nothing too, and one of half a step
+    assert alive == [1] + [1 + 3] + [1 + 3 + 1] * 3 + [1 + 3 + 1]
 
 
 # -- many runs, precision, devices -----------------------------------------------------------------------------------
@@ -573,6 +527,8 @@ class ManyLinear(nn.Module):
         self.weight = nn.Parameter(torch.stack([run.weight.detach() for run in runs]))
         heads = [torch.cat([h.get_parameter("weight") for h in run.heads]).detach() for run in runs]
         self.heads = nn.Parameter(torch.stack(heads))
+        for p in self.parameters():
+            p.task_runs = len(runs)  # type: ignore[attr-defined]
 
     def losses(self, batch: Batch) -> list[Tensor]:
         x, y = batch
@@ -584,7 +540,6 @@ class ManyLinear(nn.Module):
     "options",
     [
         {},
-        {"lookahead": "loop"},
         {"gain": "first_order"},
         {"negative": "keep", "normalise": "tasks"},
         {"trial_moves": "shared+head"},
@@ -676,7 +631,6 @@ def test_training_with_it_is_training_with_combined_gradients() -> None:
         ({"trial_rule": "optimizer"}, "should be an optimizer with"),
         ({"negative": "drop"}, "`negative = 'drop'`"),
         ({"normalise": "sum"}, "`normalise = 'sum'`"),
-        ({"lookahead": "map"}, "`lookahead = 'map'`"),
         ({"trial_step": torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)}, "Found 4 of 4 missing"),
         ({"trial_step": torch.optim.LBFGS([torch.zeros(1, requires_grad=True)])}, "Found LBFGS"),
     ],

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mtlcore._checks import check_losses, check_main_task
-from mtlcore.batch_gradients import Gradients, split_parameters
-from mtlcore.lookahead import LossesFn
+from mtlcore._checks import Losses, check_losses, check_main_task
+from mtlcore.batch_gradients import Gradients, check_members, trainable
+from mtlcore.trials import LossesFn
 
 
 class Step(NamedTuple):
@@ -35,7 +35,8 @@ class TaskGradientWeighting(ABC):
     def __init__(self, model: nn.Module, losses_fn: LossesFn, shared: Iterable[Tensor], main_task: int = 0) -> None:
         check_main_task(main_task)
         self.model, self.losses_fn, self.main_task = model, losses_fn, main_task
-        self.shared, self.heads = split_parameters(model, shared)
+        self.shared = trainable(shared)
+        check_members(model, self.shared)
 
     def backward(self, batch: Any) -> Step:
         """Adds task gradients to ``p.task_grad`` of shared parameters and weighted gradients to ``p.grad`` of all.
@@ -47,9 +48,9 @@ class TaskGradientWeighting(ABC):
             ValueError: If ``losses_fn`` returns something else than T losses with a graph, or the main task is not
                 among them.
         """
-        losses = check_losses(self.losses_fn(self.model, batch))
+        losses = all_losses(self.losses_fn(self.model, batch))
         check_main_task(self.main_task, len(losses))
-        gradients = Gradients.of(losses, self.shared, self.heads)
+        gradients = Gradients.of(losses, self.shared, self.model)
         values = torch.stack([loss.detach() for loss in losses])  # [T] or [T, R]
         with torch.no_grad():
             weights = self._weigh(values, gradients.shared)
@@ -59,6 +60,18 @@ class TaskGradientWeighting(ABC):
     @abstractmethod
     def _weigh(self, losses: Tensor, rows: Mapping[Tensor, Tensor]) -> Tensor:
         """Returns the weights [T] or [T, R] of losses of that shape and task gradients [T, *shape] per parameter."""
+
+
+def all_losses(losses: Losses) -> list[Tensor]:
+    """Returns the T losses as a list; raises ValueError for anything else, and where a task has none."""
+    checked = check_losses(losses)
+    present = [loss for loss in checked if loss is not None]
+    if len(present) < len(checked):
+        raise ValueError(
+            "Parameter `losses` should hold a loss of every task for this weighting. Found "
+            f"{len(checked) - len(present)} of None. Leave out the step, or use HydaLearn or AdaTask."
+        )
+    return present
 
 
 def inner_products(a: Iterable[Tensor], b: Iterable[Tensor], like: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mtlcore._checks import check_option
 from mtlcore.baselines._common import TaskGradientWeighting, check_count
-from mtlcore.lookahead import LossesFn
+from mtlcore.trials import LossesFn
 
 # Name in the literature -> the aggregator of T tasks. Where a knob is named, TorchJD has no default.
 _MAKERS: dict[str, Callable[[Any, int], Any]] = {

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mtlcore._checks import check_option
 from mtlcore.baselines._common import TaskGradientWeighting, check_count, check_positive, inner_products
-from mtlcore.lookahead import LossesFn
+from mtlcore.trials import LossesFn
 
 
 class CosineGate(TaskGradientWeighting):

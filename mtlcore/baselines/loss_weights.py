@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlcore._checks import check_losses, check_option
-from mtlcore.baselines._common import Step, check_count, check_positive
-from mtlcore.batch_gradients import Gradients, split_parameters
-from mtlcore.lookahead import LossesFn
-from mtlcore.task_gradients import add_grad
+from mtlcore._checks import check_option
+from mtlcore.baselines._common import Step, all_losses, check_count, check_positive
+from mtlcore.batch_gradients import Gradients, trainable
+from mtlcore.trials import LossesFn
 
 
 class LossWeighting(ABC):
@@ -23,7 +22,7 @@ class LossWeighting(ABC):
 
     def __init__(self, model: nn.Module, losses_fn: LossesFn, shared: Iterable[Tensor] | None = None) -> None:
         self.model, self.losses_fn = model, losses_fn
-        self._parameters = None if shared is None else split_parameters(model, shared)
+        self._shared = None if shared is None else trainable(shared)
 
     def backward(self, batch: Any) -> Step:
         """Adds the gradient of the weighted sum of losses to ``p.grad``.
@@ -34,13 +33,13 @@ class LossWeighting(ABC):
         Raises:
             ValueError: If ``losses_fn`` returns something else than T losses with a graph.
         """
-        losses = check_losses(self.losses_fn(self.model, batch))
+        losses = all_losses(self.losses_fn(self.model, batch))
         values = torch.stack([loss.detach() for loss in losses])  # [T] or [T, R]
-        if self._parameters is None:
+        if self._shared is None:
             weights = self._weigh(values)
             torch.autograd.backward((weights * torch.stack(losses)).sum())
         else:
-            gradients = Gradients.of(losses, *self._parameters)
+            gradients = Gradients.of(losses, self._shared, self.model)
             weights = self._weigh(values)
             gradients.add_to_parameters(weights, scales_heads=True)
         return Step(values, weights)
@@ -117,7 +116,8 @@ class UncertaintyWeighting(LossWeighting):
                 f"{list(expected)} of them and losses {list(losses.shape)}. Pass as many as `losses_fn` returns."
             )
         weights = (self._factors * (-self.log_variances).exp()).movedim(-1, 0)  # [T] or [T, R]
-        add_grad(self.log_variances, (0.5 - weights * losses).movedim(0, -1))  # of the objective above
+        grad = (0.5 - weights * losses).movedim(0, -1)  # of the objective above
+        self.log_variances.grad = grad if self.log_variances.grad is None else self.log_variances.grad.add_(grad)
         return weights
 
 

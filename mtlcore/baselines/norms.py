@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mtlcore._checks import check_shared
 from mtlcore.baselines._common import TaskGradientWeighting, check_positive, inner_products
-from mtlcore.lookahead import LossesFn
+from mtlcore.trials import LossesFn
 
 
 class GradNorm(TaskGradientWeighting):

@@ -12,7 +12,7 @@ from mtlcore.baselines.aggregators import AGGREGATORS, TorchJDWeighting, make_ag
 from mtlcore.baselines.auxiliary import CosineGate, OLAux
 from mtlcore.baselines.loss_weights import DWA, UncertaintyWeighting
 from mtlcore.baselines.norms import GradNorm, PerTaskRMS
-from mtlcore.lookahead import LossesFn
+from mtlcore.trials import LossesFn
 
 
 class Baseline(Protocol):

@@ -1,8 +1,8 @@
 """Both methods on several processes, held against one process that trains on the joined batch.
 
 On a machine with several GPUs, ``torchrun --nproc-per-node=gpu -m mtlcore.experiments.distributed_demo``; on any other,
-``torchrun --nproc-per-node=2 -m mtlcore.experiments.distributed_demo --backend gloo``. Exit status 1 where ranks and
-one process come apart.
+``torchrun --nproc-per-node=2 -m mtlcore.experiments.distributed_demo --backend gloo``. Exit status 1 where several
+processes and one come apart.
 """
 
 import argparse
@@ -12,10 +12,11 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
-from mtlcore import AdaTaskAdam, HydaLearn, task_backward, zero_task_grad
-from mtlcore.distributed import Ranks
-from mtlcore.distributed_hydalearn import DistributedHydaLearn
+from mtlcore import AdaTaskAdam, HydaLearn, task_backward
 
 FEATURES, TASKS = 16, 2
 TOLERANCE = 1e-9  # of the way travelled; rounding stays below 1e-11 of it
@@ -30,29 +31,34 @@ class Net(nn.Module):
         self.trunk = nn.Sequential(nn.Linear(FEATURES, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh())
         self.heads = nn.ModuleList(nn.Linear(64, 1) for _ in range(TASKS))
 
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Each task's output [B, 1] for inputs [B, F]."""
+        h = self.trunk(x)
+        return [head(h) for head in self.heads]
 
-def losses_fn(model: Net, batch: Batch) -> list[Tensor]:
+
+def losses_fn(model: nn.Module, batch: Batch) -> list[Tensor]:
     """Mean squared error of each task."""
-    h = model.trunk(batch[0])
-    return [(head(h).squeeze(-1) - y).square().mean() for head, y in zip(model.heads, batch[1], strict=True)]
+    return [(output.squeeze(-1) - y).square().mean() for output, y in zip(model(batch[0]), batch[1], strict=True)]
 
 
 def draw_batch(step: int, examples: int, device: torch.device) -> Batch:
-    """The joined batch of a step, the same on every rank: x [B, F] and y [T, B], the second in other units."""
+    """The joined batch of a step, the same on every process: x [B, F] and y [T, B], the second in other units."""
     generator = torch.Generator().manual_seed(step)
     x = torch.randn(examples, FEATURES, generator=generator)
     y = torch.stack([x[:, :8].sum(1).sin(), 10 * x[:, 4:12].mean(1)])
     return x.to(device), y.to(device)
 
 
-def train(method: str, on_ranks: bool, steps: int, examples: int, device: torch.device) -> Net:
-    """The model trained on this rank's part of every batch, or in this process alone on all of it."""
-    torch.manual_seed(dist.get_rank() if on_ranks else 0)  # rank 0's beginning replaces the others'
-    model = Net().to(device)
+def train(method: str, together: bool, steps: int, examples: int, device: torch.device) -> list[Tensor]:
+    """The parameters after training on this process's part of every batch, or in it alone on all of it."""
+    torch.manual_seed(0)  # each process builds the whole model, and keeps its part
+    model, part = Net().to(device), slice(None)
+    if together:
+        fully_shard(model, mesh=init_device_mesh(device.type, (dist.get_world_size(),)))
+        part = slice(dist.get_rank(), None, dist.get_world_size())
     shared = list(model.trunk.parameters())
-    ranks = Ranks(model, shared, TASKS) if on_ranks else None
-    part = slice(None) if ranks is None else slice(ranks.rank, None, ranks.size)
-    hydalearn = HydaLearn(model, losses_fn, shared) if ranks is None else DistributedHydaLearn(ranks, losses_fn)
+    hydalearn = HydaLearn(model, losses_fn, shared)
     optimizer: torch.optim.Optimizer = AdaTaskAdam(model.parameters(), num_tasks=TASKS, lr=1e-3)
     if method == "HydaLearn":
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -60,40 +66,32 @@ def train(method: str, on_ranks: bool, steps: int, examples: int, device: torch.
         x, y = draw_batch(step, examples, device)
         batch = x[part], y[:, part]
         optimizer.zero_grad()
-        zero_task_grad(shared)
         if method == "HydaLearn":
             hydalearn.backward(batch)
         else:
             task_backward(losses_fn(model, batch), shared)
-            if ranks is not None:
-                ranks.average_gradients()
         optimizer.step()
-    if ranks is not None:
-        ranks.check_agreement()
-    return model
+    return [p.full_tensor() if isinstance(p, DTensor) else p for p in map(Tensor.detach, model.parameters())]
 
 
-def largest_difference(model: Net, other: Net) -> float:
+def largest_difference(parameters: list[Tensor], others: list[Tensor]) -> float:
     """The largest difference of any parameter."""
-    pairs = zip(model.parameters(), other.parameters(), strict=True)
-    return max(float((p - q).detach().abs().max()) for p, q in pairs)
+    return max(float((p - q).abs().max()) for p, q in zip(parameters, others, strict=True))
 
 
 def report(steps: int, examples: int, device: torch.device) -> None:
-    """Train each method with ranks and without, and print on rank 0 how far they are from each other."""
+    """Train each method in all processes and in one, and print how far they are from each other."""
     first, examples = dist.get_rank() == 0, examples * dist.get_world_size()
     if first:
-        print(f"{dist.get_world_size()} ranks over {dist.get_backend()}, {steps} steps of {examples} examples in all")
+        print(f"{dist.get_world_size()} processes over {dist.get_backend()}, {steps} steps of {examples} examples")
     for method in ("AdaTask", "HydaLearn"):
-        model = train(method, True, steps, examples, device)
         alone = train(method, False, steps, examples, device)
-        torch.manual_seed(0)
-        moved, apart = largest_difference(alone, Net().to(device)), largest_difference(model, alone)
+        moved = largest_difference(alone, train(method, False, 0, examples, device))
+        apart = largest_difference(alone, train(method, True, steps, examples, device))
         if first:
-            print(f"{method:>9}: the ranks agree to the bit, and with one process on the joined batch to {apart:.1e}")
-            print(f"{'':>9}  (parameters moved by up to {moved:.1e})")
+            print(f"{method:>9}: one process on the joined batch ends {apart:.1e} apart (moved by up to {moved:.1e})")
         if not apart < TOLERANCE * moved:
-            raise SystemExit(f"Ranks and one process should be closer than {TOLERANCE} of the way. Found {apart:.1e}.")
+            raise SystemExit(f"They should be closer than {TOLERANCE} of the way. Found {apart:.1e}.")
 
 
 def main() -> None:
@@ -102,7 +100,7 @@ def main() -> None:
     default = "nccl" if torch.cuda.is_available() else "gloo"
     parser.add_argument("--backend", choices=["gloo", "nccl"], default=default, help="default here: %(default)s")
     parser.add_argument("--steps", type=int, default=50, help="default: %(default)s")
-    parser.add_argument("--examples", type=int, default=64, help="per rank and step; default: %(default)s")
+    parser.add_argument("--examples", type=int, default=64, help="per process and step; default: %(default)s")
     arguments = parser.parse_args()
     if "LOCAL_RANK" not in os.environ:
         parser.error("This program should be started by torchrun. Found no LOCAL_RANK. See the commands of --help.")

@@ -26,6 +26,10 @@ def count_work(step: Callable[[], object], shared: Tensor) -> tuple[int, int]:
 
 
 def work_of(backward: Callable[[], object], shared: Tensor) -> dict[str, float]:
-    """The work of a backward pass as `count_work` counts it: "gradients", and "Mflop", millions of operations."""
+    """The work of a backward pass as `count_work` counts it: "gradients", and "Mflop", millions of operations.
+
+    It is that of the second pass, for HydaLearn checks itself in its first one.
+    """
+    backward()
     gradients, operations = count_work(backward, shared)
     return {"gradients": gradients, "Mflop": operations / 1e6}

@@ -43,7 +43,7 @@ def cost(method: str, num_tasks: int) -> Cost:
     weights from the tasks' gradients          1         T          4 + T    8 + T
     HydaLearn, first order                     1         T          4 + T    8 + T
     HydaLearn, exact                           1 + T     T          4 + T    8 + 4T
-    AdaTask-Adam                               1         T          1 + 3T   2 + 5T
+    AdaTask-Adam                               1         T          2 + 3T   3 + 6T
     every task alone, in a network of its own  T         T          4T       7T
     =========================================  ========  =========  =======  =======
 
@@ -58,7 +58,7 @@ def cost(method: str, num_tasks: int) -> Cost:
         return Cost(1, t, 4 + t, 8 + t)
     formulas = {
         "HydaLearn": Cost(1 + t, t, 4 + t, 8 + 4 * t),
-        "AdaTask-Adam": Cost(1, t, 1 + 3 * t, 2 + 5 * t),
+        "AdaTask-Adam": Cost(1, t, 2 + 3 * t, 3 + 6 * t),
         "single tasks": Cost(t, t, 4 * t, 7 * t),
     }
     return formulas[method]
@@ -99,8 +99,6 @@ def small_problem(num_tasks: int, widths: Sequence[int], batch_size: int) -> Pro
 def count(method: str, num_tasks: int, widths: Sequence[int], batch_size: int) -> tuple[int, int, int, int]:
     """Run two steps of a method and count in the second: forwards, gradients and numbers as in `Cost`, and products.
 
-    HydaLearn's look-aheads run one after the other, so that each is a forward pass of its own to be counted.
-
     Args:
         method: One of `steps.METHODS`.
         num_tasks: T.
@@ -108,7 +106,7 @@ def count(method: str, num_tasks: int, widths: Sequence[int], batch_size: int) -
         batch_size: Examples.
     """
     problem = small_problem(num_tasks, widths, batch_size)
-    step = training_step(method, problem, lookahead="loop")
+    step = training_step(method, problem)
     step()
     forwards: list[int] = []
     problem.model.get_submodule("trunk").register_forward_hook(lambda *_: forwards.append(1))

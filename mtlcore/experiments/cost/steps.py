@@ -56,14 +56,13 @@ class Step:
         self.optimizer.step()
 
 
-def training_step(method: str, problem: Problem, lookahead: str = "auto") -> Step:
+def training_step(method: str, problem: Problem) -> Step:
     """Make a method's step with Adam at rate 0.001; the parameters move with every call.
 
     Args:
         method: One of `METHODS`. "T backward passes" is equal weights with the tasks' gradients kept apart: what every
             method costs that looks at them, before it looks.
         problem: Model and data.
-        lookahead: How HydaLearn evaluates trial parameters; see `HydaLearn`.
     """
     if method not in METHODS:
         raise ValueError(f"Parameter `method` should be one of {', '.join(METHODS)}. Found {method!r}. Pass one.")
@@ -72,7 +71,7 @@ def training_step(method: str, problem: Problem, lookahead: str = "auto") -> Ste
         return Step(problem, partial(_separate, problem), AdaTaskAdam(model.parameters(), num_tasks=num_tasks))
     if method == "T backward passes":
         return Step(problem, partial(_combined, problem), torch.optim.Adam(model.parameters(), fused=True))
-    weighting = _weighting(method, problem, lookahead)
+    weighting = _weighting(method, problem)
     adam = torch.optim.Adam(trained_parameters(model, weighting), fused=True)
     return Step(problem, weighting.backward, adam)
 
@@ -86,7 +85,7 @@ def _combined(problem: Problem, batch: Batch) -> None:
     combine(problem.shared)
 
 
-def _weighting(method: str, problem: Problem, lookahead: str) -> Weighting:
+def _weighting(method: str, problem: Problem) -> Weighting:
     model, losses_fn, num_tasks = problem.model, problem.losses_fn, len(problem.kinds)
     if method in STATIC:
         runs = [model.num_runs] if isinstance(model, StackedModel) else []
@@ -95,5 +94,5 @@ def _weighting(method: str, problem: Problem, lookahead: str) -> Weighting:
         return StaticWeights(model, losses_fn, weights)
     if method in ("HydaLearn", FIRST_ORDER):
         gain = "exact" if method == "HydaLearn" else "first_order"
-        return HydaLearn(model, losses_fn, problem.shared, gain=gain, lookahead=lookahead)
+        return HydaLearn(model, losses_fn, problem.shared, gain=gain)
     return make_baseline(method, model, losses_fn, problem.shared, kinds=problem.kinds, steps_per_epoch=20)
