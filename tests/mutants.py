@@ -21,7 +21,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from xml.etree import ElementTree
 
-from mutants_list import MUTANTS, Mutant
+from mutant import Mutant
+from mutants_list import MUTANTS
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "tests" / "MUTANTS.md"

@@ -1,25 +1,8 @@
 """The planted defects of `make mutants`: mistakes that would change a conclusion, each with the checks that see it."""
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One defect.
-
-    Attributes:
-        name: A few words.
-        defect: What it would do to the science, one sentence.
-        file: Where it is planted.
-        edits: Pairs of a text that occurs once in the file and what takes its place.
-        killers: Tests, as `file::function` or with parameters in brackets; **each** has to turn red.
-    """
-
-    name: str
-    defect: str
-    file: str
-    edits: tuple[tuple[str, str], ...]
-    killers: tuple[str, ...]
+from mutant import Mutant
+from mutants_loops import LOOPS
+from mutants_trials import TRIALS
 
 
 def outputs_of(notebook: str) -> str:
@@ -46,8 +29,8 @@ HYDALEARN = (
     Mutant(
         "main and auxiliary swapped",
         "Gains are measured on the auxiliary task's loss: the method serves the wrong task.",
-        "mtlcore/gains.py",
-        (("= lookahead, main_task, trial_step", "= lookahead, 1 - main_task, trial_step"),),
+        "mtlcore/hydalearn.py",
+        (("        check_main_task(main_task)\n", "        main_task = 1 - main_task\n"),),
         ("tests/test_hydalearn.py::test_exact_gains_are_those_of_deep_copies", BY_HAND_1, CREDIT),
     ),
     Mutant(
@@ -67,15 +50,15 @@ HYDALEARN = (
     Mutant(
         "trial forward passes reach the buffers",
         "Looking ahead moves the running statistics of BatchNorm, so measuring a gain changes the model.",
-        "mtlcore/lookahead.py",
-        (("moved, {name: b.clone() for name, b in self", "moved, {name: b for name, b in self"),),
+        "mtlcore/trials.py",
+        (("tensor.data = numbers.clone() if fresh", "tensor.data = tensor.data if fresh"),),
         ("tests/test_hydalearn.py::test_trial_steps_leave_no_trace",),
     ),
     Mutant(
         "trial under another dropout mask",
         "The gain is the difference of two draws of noise more than that of a step.",
-        "mtlcore/lookahead.py",
-        (("trials):\n            with random.replayed():\n", "trials):\n            if True:\n"),),
+        "mtlcore/trials.py",
+        (("            for g in drawn:\n", "            for g in () if moved else drawn:\n"),),
         ("tests/test_hydalearn.py::test_exact_gains_are_those_of_deep_copies",),
     ),
 )
@@ -87,9 +70,9 @@ ADATASK = (
         "mtlcore/_adatask.py",
         (
             (
-                "task_rows = [rows[p][t] for p in now]",
+                "task_rows = [rows[i][t] for i in now]",
                 'one = ("exp_avg_sq", "sum", "square_avg")\n'
-                "            task_rows = [{k: rows[p][0 if k in one else t][k] for k in rows[p][t]} for p in now]",
+                "            task_rows = [{k: rows[i][0 if k in one else t][k] for k in rows[i][t]} for i in now]",
             ),
         ),
         ("tests/test_adatask.py::test_equals_the_reference", BY_HAND_5, SCALE_GAP),
@@ -115,8 +98,8 @@ ADATASK = (
         (
             ("sign * weight_decay / num_tasks)", "sign * weight_decay)"),
             (
-                "_foreach_mul_(params, 1 - lr * weight_decay)",
-                "_foreach_mul_(params, 1 - lr * weight_decay * num_tasks)",
+                "_foreach_mul_(parts, 1 - lr * weight_decay)",
+                "_foreach_mul_(parts, 1 - lr * weight_decay * num_tasks)",
             ),
         ),
         (
@@ -130,10 +113,10 @@ ADATASK = (
         "mtlcore/_adatask.py",
         (
             (
-                "            now = [p for p in params if reached[p][t]]\n",
-                "            now = [p for p in params if reached[p][t]]\n"
-                "            for p in set(params).difference(now):\n"
-                '                rows[p][t]["step"] += 1\n',
+                "            now = [i for i, reached in enumerate(flags) if reached[t]]\n",
+                "            now = [i for i, reached in enumerate(flags) if reached[t]]\n"
+                "            for i in set(range(len(params))).difference(now):\n"
+                '                rows[i][t]["step"] += 1\n',
             ),
         ),
         ("tests/test_adatask.py::test_a_task_that_did_not_reach_a_parameter_is_skipped_altogether",),
@@ -157,8 +140,8 @@ ADATASK = (
         (
             ("task_lr = lr if weights is None else lr * weights[t]", "task_lr = lr"),
             (
-                "task_grads = [grads[p][t] for p in now]",
-                "task_grads = [grads[p][t] * (1.0 if weights is None else weights[t]) for p in now]",
+                "task_grads = [grads[i][t] for i in now]",
+                "task_grads = [grads[i][t] * (1.0 if weights is None else weights[t]) for i in now]",
             ),
         ),
         (
@@ -172,16 +155,16 @@ ADATASK = (
         "mtlcore/dominance.py",
         (
             ("torch.where(live, au / au.sum(0), 0)", "torch.where(live, au / au.sum(0), 1 / len(au))"),
-            ("count = live.sum(-1)", "count = torch.ones_like(live).sum(-1)"),
+            ("over_parts(live.sum(-1), first)", "over_parts(torch.ones_like(live).sum(-1), first)"),
         ),
         ("tests/test_dominance.py::test_layers_count_the_dead_and_the_dominated",),
     ),
     Mutant(
         "distributed average missing",
-        "Gradients are summed over the processes, so results depend on how many there are.",
-        "mtlcore/distributed.py",
-        (("        flat.div_(self.size)  #", "        #"),),
-        ("tests/test_distributed.py::test_two_ranks_equal_one_process_on_the_joined_batch",),
+        "Each process takes the gains of its own examples, so processes weigh the tasks of one model differently.",
+        "mtlcore/_sharded.py",
+        (("return _sum(values, p, range(p._spec.mesh.ndim)) / size", "return values"),),
+        ("tests/test_sharded.py::test_processes_take_the_steps_of_one_on_the_joined_batch",),
     ),
 )
 
@@ -360,4 +343,4 @@ VERDICTS = (
     ),
 )
 
-MUTANTS: tuple[Mutant, ...] = (*HYDALEARN, *ADATASK, *DATA, *COMPARISON, *VERDICTS)
+MUTANTS: tuple[Mutant, ...] = (*HYDALEARN, *TRIALS, *ADATASK, *LOOPS, *DATA, *COMPARISON, *VERDICTS)

@@ -54,8 +54,10 @@ def test_training_every_task_alone_is_so_many_steps_of_one_task() -> None:
     assert cost("single tasks", 3) == Cost(3 * one.forwards, 3 * one.gradients, 3 * one.numbers, 3 * one.moved)
 
 
-def test_an_accumulator_per_task_moves_what_adam_moves_at_one_task() -> None:
-    assert cost("AdaTask-Adam", 1) == cost("equal weights", 1)
+def test_an_accumulator_per_task_is_adam_and_a_sum_at_one_task() -> None:
+    one, adam = cost("AdaTask-Adam", 1), cost("equal weights", 1)
+    assert (one.forwards, one.gradients) == (adam.forwards, adam.gradients)
+    assert (one.numbers, one.moved) == (adam.numbers + 1, adam.moved + 2)
 
 
 def test_keeping_the_gradients_apart_is_the_same_step() -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import mutants
 import pytest
+from mutant import Mutant
 from mutants import ROOT, TABLE, as_markdown, copy_tree, mutated, run_all, run_mutant
-from mutants_list import MUTANTS, Mutant
+from mutants_list import MUTANTS
 
 # What has to be among them, whatever else is.
 ASKED_FOR = {
