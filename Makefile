@@ -34,7 +34,7 @@ figures: $(names:%=build/notebooks/%.ipynb)  ##   160 s  execute the fast profil
 	else echo "Nothing to do: figures/fast/ is up to date with $(words $(names)) notebooks."; fi
 
 .PHONY: test
-test: environment  ##   420 s  every check: style, types, tests, doctests, the notebooks' guard and their outputs
+test: environment  ##   500 s  every check: style, types, tests, doctests, the notebooks' guard and their outputs
 	@$(python) -m ruff check .
 	@$(python) -m mypy $(checked)
 	@$(python) -m pytest -n 2 --dist loadscope -q
@@ -57,7 +57,7 @@ compare: environment  ##     3 s  hold your own figures/full/ against the commit
 	@$(python) -m mtlcore.compare
 
 .PHONY: mutants
-mutants: environment  ##   240 s  plant known defects in copies of the code; each has to turn its named check red
+mutants: environment  ##   420 s  plant known defects in copies of the code; each has to turn its named check red
 	@$(python) tests/mutants.py
 
 .PHONY: student

@@ -3,9 +3,10 @@
 The ideal of a method is the most that its own definition needs at one time, in units of the trunk's parameters:
 
 - plain Adam: parameters, gradient, two moments: 4;
-- AdaTask: parameters, T gradients, T times the moments (Adam 2, Adagrad and RMSprop 1): 1 + T + 2T or 1 + T + T;
-- HydaLearn with Adam: parameters, T gradients, two moments, and first the trial parameters (one set in a loop, T by
-  vmap; none for first order), then, in their place, the weighted gradient: 4 + T, or 3 + 2T by vmap;
+- AdaTask: parameters, T gradients and their sum, T times the moments (Adam 2, Adagrad and RMSprop 1): 2 + T + 2T or
+  2 + T + T;
+- HydaLearn with Adam: parameters, T gradients, two moments, and first one set of trial parameters (none for first
+  order), then, in their place, the weighted gradient: 4 + T;
 - PCGrad, whose projections need the T gradients at once, then their sum: 4 + T.
 
 Beyond it are heads, activations, temporaries, and the gradient that autograd hands over before it is copied to its
@@ -92,11 +93,10 @@ def methods(num_tasks: int) -> list[tuple[str, int, Callable[[str, int], Step]]]
     t = num_tasks
     result: list[tuple[str, int, Callable[[str, int], Step]]] = [
         ("plain Adam", 4, plain),
-        ("AdaTask-Adam", 1 + t + 2 * t, partial(adatask, AdaTaskAdam)),
-        ("AdaTask-Adagrad", 1 + t + t, partial(adatask, AdaTaskAdagrad)),
-        ("AdaTask-RMSprop", 1 + t + t, partial(adatask, AdaTaskRMSprop)),
-        ("HydaLearn exact, loop", 4 + t, partial(weighted, partial(hydalearn, lookahead="loop"))),
-        ("HydaLearn exact, vmap", 3 + 2 * t, partial(weighted, partial(hydalearn, lookahead="vmap"))),
+        ("AdaTask-Adam", 2 + t + 2 * t, partial(adatask, AdaTaskAdam)),
+        ("AdaTask-Adagrad", 2 + t + t, partial(adatask, AdaTaskAdagrad)),
+        ("AdaTask-RMSprop", 2 + t + t, partial(adatask, AdaTaskRMSprop)),
+        ("HydaLearn exact", 4 + t, partial(weighted, hydalearn)),
         ("HydaLearn first order", 4 + t, partial(weighted, partial(hydalearn, gain="first_order"))),
     ]
     missing = not_run("PCGrad")
