@@ -49,26 +49,28 @@ def task_grad_of(p: Tensor) -> Tensor | None:
     return None if task_grad is None or (p.grad is None and record_of(p) is not None) else task_grad
 
 
-def seal(p: Tensor, part: Tensor, **changes: Any) -> None:
-    """Sets ``p.grad``, or its part here, and records it as made of task gradients, with changes to the record."""
+def seal(p: Tensor, total: Tensor, **changes: Any) -> None:
+    """Sets ``p.grad`` to the sum of the tasks' parts, scaled and beside what it held of no task, as the record says.
+
+    Args:
+        p: A parameter with a record.
+        total: That sum, of a sharded parameter this process's part; its memory may become that of ``p.grad``.
+        changes: To the record, made first.
+    """
     record = record_of(p)
     assert record is not None
     for name, value in changes.items():
         setattr(record, name, value)
-    grad = like(p, part)
+    total = total if record.scale is None else total * record.scale
+    grad = like(p, total if record.others is None else added(total, record.others))
     p.grad, record.grad, record.version, record.norm = grad, grad, grad._version, norm_of(grad)
 
 
 def seal_sum(p: Tensor, **changes: Any) -> None:
-    """Sets ``p.grad`` to the sum that the record says, after ``changes`` to it."""
-    record = record_of(p)
-    assert record is not None
-    for name, value in changes.items():
-        setattr(record, name, value)
-    parts = contributions(p)  # to be summed in the parameter's order in memory
+    """Sets ``p.grad`` by `seal` to the sum of the tasks' parts, those of the record if ``changes`` have none."""
+    parts = changes["parts"] if "parts" in changes else contributions(p)  # summed in the parameter's order in memory
     total = plain_sum(parts) if parts.is_sparse else torch.sum(parts, 0, out=torch.empty_like(local(p)))
-    total = total if record.scale is None else total * record.scale
-    seal(p, total if record.others is None else added(total, record.others))
+    seal(p, total, **changes)
 
 
 def check_unchanged(params: Iterable[Tensor], before: str, remedy: str) -> None:
@@ -273,13 +275,11 @@ def attach(
             if others is not None:
                 others = local(others)
                 grad = added(grad, others)
-            record = TaskRecord(grad, 0, others, rows=rows, task_grad=view)
+            record = TaskRecord(grad, 0, others, rows=rows, task_grad=view, **changes)
             if local(p) is not p:
                 grad, task_grad = like(p, grad), like(p, view)
                 record.grad, record.task_grad, record.norm = grad, task_grad, norm_of(grad)
             p.grad, record.version = grad, grad._version
-            for name, value in changes.items():
-                setattr(record, name, value)
             vars(p).update(
                 task_grad=task_grad,
                 task_reached=None if False not in flags else tuple(flags),

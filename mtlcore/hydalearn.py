@@ -190,8 +190,9 @@ class HydaLearn:
         scale = scaler.scale(local(shared[0]).new_ones(())) if scaler is not None and scaler.is_enabled() else None
         gradients = Gradients.of(losses, shared, self.model, scale)
         self._check_members(gradients)
-        missing = next(torch.full_like(loss.detach(), torch.nan) for loss in losses if loss is not None)
-        values = torch.stack([missing if loss is None else loss.detach() for loss in losses])  # [T] or [T, R]
+        present = next(loss.detach() for loss in losses if loss is not None)
+        each = [torch.full_like(present, torch.nan) if loss is None else loss.detach() for loss in losses]
+        values = torch.stack(each)  # [T] or [T, R]
         values, gains = self._gains(values, gradients, batch, gain_batch, replay)
         weights = gain_weights(gains, self.main_task, self.negative, self.normalise)
         gradients.add_to_parameters(weights, self.scale_heads, "HydaLearn")

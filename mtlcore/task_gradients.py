@@ -208,13 +208,10 @@ def combine(shared: Shared, weights: Weights | None = None) -> None:
 def set_weights(params: Sequence[Tensor], weights: Tensor | None, weighed_by: str) -> None:
     """Sets ``p.grad`` of parameters with task gradients to their weighted sum, beside what it held of no task."""
     for p, total in weighted_totals(params, weights):
-        record = record_of(p)
-        if record is None:  # task gradients that were put there by hand
+        if record_of(p) is None:  # task gradients that were put there by hand
             p.grad = like(p, total)
         else:
-            total = total if record.scale is None else total * record.scale
-            grad = total if record.others is None else added(total, record.others)
-            seal(p, grad, parts=None, weighed_by=weighed_by)
+            seal(p, total, parts=None, weighed_by=weighed_by)
         p.task_weights = weights  # type: ignore[attr-defined]
 
 

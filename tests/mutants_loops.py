@@ -78,8 +78,8 @@ LOOPS = (
     Mutant(
         "combine drops what came before",
         "A regulariser's gradient vanishes when weights are set.",
-        "mtlcore/task_gradients.py",
-        (("grad = total if record.others is None else added(total, record.others)", "grad = total"),),
+        "mtlcore/_task_record.py",
+        (("like(p, total if record.others is None else added(total, record.others))", "like(p, total)"),),
         (ORDER + "test_a_regulariser_counts_before_the_backward_passes_and_after_the_weights", JOINT_LOOP),
     ),
     Mutant(
