@@ -12,10 +12,10 @@ endif
 DEVICE ?= auto
 NOTEBOOK ?=
 names := $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/$(NOTEBOOK)*.ipynb))
-checked := mtlcore tests $(wildcard benchmarks)
+checked := mtlcore notebooks/companion tests $(wildcard benchmarks)
 
-# Kernels, tests and benchmarks import the mtlcore of this checkout, whichever environment runs them.
-export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+# Programs import the mtlcore and the companion of this checkout, whichever environment runs them.
+export PYTHONPATH := $(CURDIR):$(CURDIR)/notebooks$(if $(PYTHONPATH),:$(PYTHONPATH))
 python = "$$(< build/python)"
 
 # The networks here are small: a second thread makes a run slower, and two runs at once (make -j2, pytest -n 2) far slower.
@@ -41,7 +41,7 @@ test: environment  ##   500 s  every check: style, types, tests, doctests, the n
 
 .PHONY: record
 record: environment  ##   290 s  run the defaults on one CPU thread and put their outputs into notebooks/
-	@$(python) -m mtlcore.notebooks record $(names:%=notebooks/%.ipynb)
+	@$(python) -m companion.runner.notebooks record $(names:%=notebooks/%.ipynb)
 
 .PHONY: full
 full: $(names:%=build/full/%.ipynb)  ##  2900 s  execute the full profile (CPU time of its parts, halved for two at a time), write figures/full/; then make claims and make record
@@ -50,19 +50,19 @@ full: $(names:%=build/full/%.ipynb)  ##  2900 s  execute the full profile (CPU t
 
 .PHONY: claims
 claims: environment  ##    25 s  compute the verdicts from figures/full/, write them into README.md and notebook 00
-	@$(python) -m mtlcore.ledger
+	@$(python) -m companion.claims.ledger
 
 .PHONY: compare
 compare: environment  ##     3 s  hold your own figures/full/ against the committed numbers, one by one
-	@$(python) -m mtlcore.compare
+	@$(python) -m companion.claims.compare
 
 .PHONY: mutants
 mutants: environment  ##   420 s  plant known defects in copies of the code; each has to turn its named check red
-	@$(python) tests/mutants.py
+	@$(python) tests/mutants/mutants.py
 
 .PHONY: student
 student: environment  ##     3 s  write build/student/: the coursework without its solutions
-	@$(python) -m mtlcore.coursework
+	@$(python) -m companion.coursework.student
 
 .PHONY: lab
 lab: environment  ##     3 s  open the notebooks in JupyterLab
@@ -77,7 +77,7 @@ clean:  ##     0 s  delete what the other targets made, except .venv and figures
 	@rm -rf build failed figures/fast .pytest_cache .mypy_cache .ruff_cache .hypothesis mtlcore.egg-info
 	@find $(checked) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The first Python that is new enough decides which environment to use (mtlcore/environment.py).
+# The first Python that is new enough decides which environment to use (notebooks/companion/runner/environment.py).
 pythons = "$${VIRTUAL_ENV:-$${CONDA_PREFIX:-none}}/bin/python" .venv/bin/python \
 	python3 python python3.13 python3.12 python3.11 python3.14
 new_enough = -c 'import sys; sys.exit(sys.version_info < (3, 11))'
@@ -87,18 +87,18 @@ environment:
 	@mkdir -p build; rm -f build/ran; \
 	for first in $(pythons); do "$$first" $(new_enough) 2>/dev/null && break || first=; done; \
 	[ -n "$$first" ] || { echo "No Python 3.11 or newer is on the PATH. Install one, or: conda env create -f environment.yml" >&2; exit 1; }; \
-	"$$first" -P mtlcore/environment.py
+	"$$first" -P notebooks/companion/runner/environment.py
 
-# A notebook runs again when the content of its inputs file changed (mtlcore/inputs.py), and only then.
+# A notebook runs again when the content of its inputs file changed (notebooks/companion/runner/inputs.py), and only then.
 .PHONY: inputs-fast inputs-full
 inputs-fast inputs-full: inputs-%: environment
-	@$(python) -P mtlcore/inputs.py $* device=$(DEVICE) $(names)
+	@$(python) -P notebooks/companion/runner/inputs.py $* device=$(DEVICE) $(names)
 $(names:%=build/inputs/fast/%): inputs-fast
 	@:
 $(names:%=build/inputs/full/%): inputs-full
 	@:
 
-run = $(python) -m mtlcore.notebooks run notebooks/$*.ipynb --output $@ -p device=$(DEVICE) -p profile
+run = $(python) -m companion.runner.notebooks run notebooks/$*.ipynb --output $@ -p device=$(DEVICE) -p profile
 $(names:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: build/inputs/fast/%
 	@touch build/ran; $(run)=fast
 $(names:%=build/full/%.ipynb): build/full/%.ipynb: build/inputs/full/%

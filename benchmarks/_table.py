@@ -16,9 +16,8 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
-
-from mtlcore import paths
-from mtlcore.writing import lock, write
+from companion.store import paths
+from companion.store.writing import lock, write
 
 LOCAL = paths.BUILD / "bench"
 

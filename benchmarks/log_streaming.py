@@ -19,16 +19,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from companion.data.interaction_log import Log
+from companion.data.log_stream import Field, LogStream
+from companion.data.tiktok import LAYOUT
+from companion.networks.recommenders import EmbeddedBottom
+from companion.networks.shared_bottom import binary_losses
+from companion.store import paths
 from torch import Tensor
 
 from benchmarks._table import LOCAL, Row, machine, save
-from mtlcore import paths
 from mtlcore.adatask import AdaTaskAdam
-from mtlcore.data.interaction_log import Log
-from mtlcore.data.log_stream import Field, LogStream
-from mtlcore.data.tiktok import LAYOUT
-from mtlcore.models import binary_losses
-from mtlcore.recommender_models import EmbeddedBottom
 from mtlcore.task_gradients import task_backward
 
 BATCH = 4096

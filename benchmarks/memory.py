@@ -20,14 +20,14 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from companion.baselines import TorchJDWeighting, make_aggregator, not_run
+from companion.networks.shared_bottom import SharedBottom
 from torch import Tensor, nn
 
 from benchmarks._memory import peak_bytes
 from benchmarks._table import Row, arguments, machine, save
 from benchmarks.training_step import Step, losses_fn, plain_step
 from mtlcore import AdaTaskAdagrad, AdaTaskAdam, AdaTaskRMSprop, HydaLearn, task_backward, zero_task_grad
-from mtlcore.baselines import TorchJDWeighting, make_aggregator, not_run
-from mtlcore.models import SharedBottom
 
 Weighting = HydaLearn | TorchJDWeighting
 

@@ -3,7 +3,7 @@
 Three sweeps, each on a dense network with everything else held: T tasks, shared parameters, and R runs trained as one
 program. All methods of a point are measured in turn, so that a busy machine favours none; what to compare are the
 ratios of one point. A step's floor is what nobody could do without: the bare matrix products of its passes, and a copy
-of as many bytes as its optimizer and its weighting have to read and write (`mtlcore.experiments.cost.counts`).
+of as many bytes as its optimizer and its weighting have to read and write (`companion.studies.cost.counts`).
 
     python -m benchmarks.scaling [--device cuda] [--commit]
 """
@@ -13,15 +13,15 @@ from functools import partial
 from itertools import pairwise
 
 import torch
+from companion.baselines import AGGREGATORS, not_run
+from companion.networks.shared_bottom import SharedBottom
+from companion.studies.cost.counts import cost
+from companion.studies.cost.steps import FIRST_ORDER, METHODS, Problem, training_step
+from companion.train.stacked import StackedModel
+from companion.train.weightings import squared_losses
 
 from benchmarks._table import Row, arguments, machine, save
 from benchmarks.adatask_step import milliseconds
-from mtlcore.baselines import AGGREGATORS, not_run
-from mtlcore.experiments.cost.counts import cost
-from mtlcore.experiments.cost.steps import FIRST_ORDER, METHODS, Problem, training_step
-from mtlcore.experiments.weightings import squared_losses
-from mtlcore.models import SharedBottom
-from mtlcore.stacked import StackedModel
 
 FEW = ("equal weights", "T backward passes", "cosine gate", "PCGrad", "AdaTask-Adam", FIRST_ORDER, "HydaLearn")
 OWN = (*FEW[:3], "uncertainty weighting", "GradNorm", "OL-AUX", "per-task RMS", *FEW[4:])

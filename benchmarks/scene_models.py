@@ -6,12 +6,12 @@
 """
 
 import torch
+from companion.metrics.scenes import scene_losses
+from companion.networks.scenes import LoopedModel, UNet
+from companion.train.stacked import StackedModel
 from torch.utils.benchmark import Timer
 
 from benchmarks._table import Row, arguments, machine, save
-from mtlcore.scene_metrics import scene_losses
-from mtlcore.scene_models import LoopedModel, UNet
-from mtlcore.stacked import StackedModel
 
 BATCH, SHAPES, RUNS = 8, ((16, 32), (32, 64)), (1, 6, 18)
 

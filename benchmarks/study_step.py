@@ -10,13 +10,13 @@ its model need, counted (see benchmarks/_memory.py): at these sizes, much of it 
 from functools import partial
 
 import torch
+from companion.baselines import AGGREGATORS, not_run
+from companion.studies.cost.steps import Step, training_step
+from companion.studies.cost.studies import STUDIES, Study
 
 from benchmarks._memory import peak_bytes
 from benchmarks._table import Row, arguments, machine, save
 from benchmarks.adatask_step import milliseconds
-from mtlcore.baselines import AGGREGATORS, not_run
-from mtlcore.experiments.cost.steps import Step, training_step
-from mtlcore.experiments.cost.studies import STUDIES, Study
 
 
 def make(study: Study, method: str) -> Step:

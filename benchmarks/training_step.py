@@ -12,13 +12,13 @@ import copy
 from collections.abc import Callable
 
 import torch
+from companion.networks.shared_bottom import SharedBottom
+from companion.train.stacked import StackedModel
 from torch import Tensor, nn
 
 from benchmarks._table import Row, arguments, machine, save
 from benchmarks.adatask_step import milliseconds
 from mtlcore import AdaTaskAdam, HydaLearn, task_backward, zero_task_grad
-from mtlcore.models import SharedBottom
-from mtlcore.stacked import StackedModel
 
 Batch = tuple[Tensor, Tensor]  # inputs [B, F] or [R, B, F]; targets [T, B] or [T, R, B]
 Step = Callable[[], object]

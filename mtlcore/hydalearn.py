@@ -153,9 +153,7 @@ class HydaLearn:
         return trainable(self._shared)
 
     @eager
-    def backward(
-        self, batch: Any, gain_batch: Any = None, scaler: torch.amp.GradScaler | None = None
-    ) -> HydaLearnStep:
+    def backward(self, batch: Any, gain_batch: Any = None, scaler: torch.amp.GradScaler | None = None) -> HydaLearnStep:
         """Adds raw task gradients to ``p.task_grad`` of shared parameters and weighted gradients to ``p.grad`` of all.
 
         Like ``loss.backward()`` repeated calls accumulate; gains and weights are those of this call's gradients only.

@@ -1,4 +1,7 @@
-"""Solutions to the exercises of notebook 01, one function each; `python -m mtlcore.coursework solve` inserts them."""
+"""Solutions to the exercises of notebook 01, one function each.
+
+`python -m companion.coursework.student solve` inserts them.
+"""
 
 import torch
 

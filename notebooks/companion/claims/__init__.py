@@ -1,0 +1,1 @@
+"""What was registered, what came out, and the verdicts."""

@@ -1,0 +1,211 @@
+"""For teachers: hand out notebooks 01 and 05 without the solutions, insert these for oneself, check what comes back.
+
+    python -m companion.coursework.student                 write build/student/, the folder to hand out
+    python -m companion.coursework.student solve           write build/solved/, both notebooks with the solutions
+    python -m companion.coursework.student check PATH ...  try the exercises in notebooks, or in all of a folder
+
+`check` runs the code of the notebooks that it is given.
+"""
+
+import argparse
+import ast
+import hashlib
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from companion.coursework import EXERCISES
+from companion.coursework.grading import print_grade
+from companion.runner.guard import guard
+from companion.store import paths, writing
+
+SOLUTIONS = paths.NOTEBOOKS / "solutions"
+HANDOUT = Path(__file__).parent / "handout"
+TAG = "exercise"  # of the cells that hold a function to write and its self-check
+LIST = ".handout.json"  # in a folder that was written here: its files and their sha256
+MADE_BY_USE = {".venv", "build", "failed", "figures", "__pycache__", ".ipynb_checkpoints", "mtlcore.egg-info"}
+LINK = re.compile(r"\[([^\]]+)\]\(([\w./-]+)\)")
+
+Notebook = dict[str, Any]
+
+
+def exercise_cells(notebook: Notebook) -> list[dict[str, Any]]:
+    """The cells of a notebook that hold an exercise."""
+    return [cell for cell in notebook["cells"] if TAG in cell["metadata"].get("tags", [])]
+
+
+def solved(notebook: Notebook, solutions: str) -> Notebook:
+    """A notebook whose exercise cells hold the solutions' functions, without the outputs of those cells.
+
+    Args:
+        notebook: With unsolved exercises; it is left as it is.
+        solutions: The source of a file that defines a function for each.
+    """
+    functions = _functions(solutions)
+    copy: Notebook = json.loads(json.dumps(notebook))
+    for cell in exercise_cells(copy):
+        source = "".join(cell["source"])
+        for name, unsolved in _functions(source).items():
+            source = source.replace(unsolved, functions[name])
+        cell.update(source=source.splitlines(keepends=True), outputs=[], execution_count=None)
+    return copy
+
+
+def _functions(source: str) -> dict[str, str]:
+    """The source of each function that is defined at the top level."""
+    found = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    return {node.name: ast.get_source_segment(source, node) or "" for node in found}
+
+
+def student_files() -> dict[str, bytes]:
+    """What a student gets, by path within the folder: the notebooks, what they need to run, and no solution.
+
+    Raises:
+        ValueError: A committed notebook does not pass the guard, or an exercise is not in its unsolved state.
+    """
+    files = {path.name: path.read_bytes() for path in (HANDOUT / "README.md", HANDOUT / "Makefile")}
+    for name in ("LICENSE", "CITATION.cff", "pyproject.toml", "requirements.lock", "environment.yml"):
+        files[name] = (paths.ROOT / name).read_bytes()
+    code = [*(paths.ROOT / "mtlcore").rglob("*.py"), *(paths.NOTEBOOKS / "companion").rglob("*.py")]
+    for path in sorted(code):
+        if path != Path(__file__).resolve():
+            files[path.relative_to(paths.ROOT).as_posix()] = path.read_bytes()
+    for name in EXERCISES:
+        notebook = _read(paths.NOTEBOOKS / f"{name}.ipynb")
+        _check_unsolved(notebook, name)
+        files[f"notebooks/{name}.ipynb"] = _without_dead_links(notebook)
+    return files
+
+
+def solved_files() -> dict[str, bytes]:
+    """Both notebooks with the solutions inserted, by path within the folder."""
+    return {
+        f"{name}.ipynb": _without_dead_links(
+            solved(_read(paths.NOTEBOOKS / f"{name}.ipynb"), (SOLUTIONS / f"{name}.py").read_text(encoding="utf-8"))
+        )
+        for name in EXERCISES
+    }
+
+
+def _read(path: Path) -> Notebook:
+    notebook: Notebook = json.loads(path.read_text(encoding="utf-8"))
+    return notebook
+
+
+def _check_unsolved(notebook: Notebook, name: str) -> None:
+    if problems := guard(paths.NOTEBOOKS / f"{name}.ipynb"):
+        raise ValueError(f"{name}.ipynb: {problems[0]}")
+    found = [
+        "".join(text for output in cell["outputs"] for text in output.get("text", ""))
+        for cell in exercise_cells(notebook)
+    ]
+    wanted = [f"{exercise.title}: not solved yet\n" for exercise in EXERCISES[name]]
+    if found != wanted:
+        raise ValueError(
+            f"The exercises of notebooks/{name}.ipynb should all say `not solved yet`. Found "
+            f"{sum(text not in wanted for text in found)} that do not, of {len(found)}. Take your answers out and run "
+            f"make record NOTEBOOK={name[:2]}."
+        )
+
+
+def _without_dead_links(notebook: Notebook) -> bytes:
+    """The notebook as a file; what it links to and is not handed out becomes plain text."""
+    handed_out = {f"{name}.ipynb" for name in EXERCISES}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            text = LINK.sub(lambda link: link[0] if link[2] in handed_out else link[1], "".join(cell["source"]))
+            cell["source"] = text.splitlines(keepends=True)
+    return (json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder as a whole, in place of the one that an earlier call wrote.
+
+    Args:
+        target: Where. What is there is replaced if nobody has changed it since.
+        files: The contents by path.
+
+    Raises:
+        FileExistsError: The folder holds changes that would be lost.
+        OSError: A file cannot be written. The folder is as it was.
+    """
+    if changes := changes_in(target):
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+        name = writing.shown(target)
+        raise FileExistsError(
+            f"{name} holds changes that would be lost: {', '.join(changes[:3])}{more}. Move it away, say to "
+            f"{name}-kept, and run this again."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+        fresh = Path(scratch) / "fresh"
+        listed = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+        contents = {fresh / name: content for name, content in files.items()}
+        writing.write(contents | {fresh / LIST: (json.dumps(listed, indent=1) + "\n").encode()})
+        old = Path(scratch) / "old"
+        if target.exists():
+            target.replace(old)
+        try:
+            fresh.replace(target)
+        except OSError:
+            if old.exists():
+                old.replace(target)
+            raise
+
+
+def changes_in(folder: Path) -> list[str]:
+    """The files of a folder that `write_folder` did not write, or not so; what use leaves behind does not count."""
+    if not folder.exists():
+        return []
+    try:
+        listed = json.loads((folder / LIST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        listed = {}
+    changed = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if not path.is_file() or name.as_posix() == LIST or MADE_BY_USE.intersection(name.parts):
+            continue
+        if listed.get(name.as_posix()) != hashlib.sha256(path.read_bytes()).hexdigest():
+            changed.append(name.as_posix())
+    return changed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line, `[student | solve | check PATH ...]`; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m companion.coursework.student", description="The exercises, for teachers."
+    )
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("student", help="write build/student/, the folder to hand out (the default)")
+    commands.add_parser("solve", help="write build/solved/, the notebooks with the solutions inserted")
+    check = commands.add_parser("check", help="try the exercises in notebooks; their code is executed")
+    check.add_argument("paths", metavar="path", type=Path, nargs="+", help="a notebook, or a folder with notebooks")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "check":
+            for path in _notebooks(options.paths):
+                print_grade(path)
+            return 0
+        kind, files = ("solved", solved_files()) if options.command == "solve" else ("student", student_files())
+        write_folder(paths.BUILD / kind, files)
+    except (ValueError, OSError) as error:
+        print(writing.sentence(error) if isinstance(error, OSError) else error, file=sys.stderr)
+        return 1
+    exercises = sum(len(of_one) for of_one in EXERCISES.values())
+    print(f"build/{kind}/: {len(files)} files, {len(EXERCISES)} notebooks with {exercises} exercises")
+    return 0
+
+
+def _notebooks(given: Sequence[Path]) -> list[Path]:
+    """The notebooks among the paths and in their folders, copies that JupyterLab keeps left out."""
+    found = [path for at in given for path in (sorted(at.rglob("*.ipynb")) if at.is_dir() else [at])]
+    return [path for path in found if ".ipynb_checkpoints" not in path.parts]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Running, checking and recording notebooks."""

@@ -1,0 +1,1 @@
+"""Where things lie, and files that appear whole or not at all."""

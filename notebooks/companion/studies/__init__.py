@@ -1,0 +1,1 @@
+"""What the notebooks run: one sub-package per study."""

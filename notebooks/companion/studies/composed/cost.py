@@ -1,0 +1,42 @@
+"""CPU seconds of a training step, beside `study.cost_per_step`, which counts its gradients and operations."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from companion.studies.composed.problems import prepare
+from companion.studies.composed.variants import make_variant
+from companion.train.runs import step_per_run
+from mtlcore.task_gradients import zero_task_grad
+
+
+def seconds_per_step(c: Mapping[str, Any], methods: Sequence[str], steps: int) -> dict[str, float]:
+    """Measure the processor time of one training step of all `c["seeds"]` together, weights and update included.
+
+    Processor time, not time on the wall, so that other programs disturb it little; the median over the steps.
+
+    Args:
+        c: As `study.train_grid`'s.
+        methods: Names of methods.
+        steps: How many steps are measured of each, after one that is not.
+    """
+    found = {}
+    for method in methods:
+        problem = prepare(c, c["seeds"])
+        scales = problem.loss_scales([1.0] * len(c["seeds"]), c["gap"])
+        losses_fn = problem.scaled_losses(scales)
+        weighting, optimizer = make_variant(method, problem.model, losses_fn, problem.shared, scales, scales)
+        parameters, rates = list(problem.model.parameters()), torch.full_like(scales[0], 1e-3)
+        rows = torch.arange(problem.batch_size, device=rates.device).expand(len(rates), -1)
+        times = []
+        for _ in range(steps + 1):
+            begin = time.process_time()
+            optimizer.zero_grad()
+            zero_task_grad(parameters)
+            weighting.backward(problem.train.batch(rows))
+            step_per_run(optimizer, rates)
+            times.append(time.process_time() - begin)
+        found[method] = sorted(times[1:])[steps // 2]
+    return found

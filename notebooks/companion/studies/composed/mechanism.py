@@ -1,0 +1,134 @@
+r"""What becomes of a weight in front of AdaTask: a constant one is erased, a fluctuating one leaves a trace.
+
+Derived here. With :math:`c\,g` in place of :math:`g`, first moments are multiplied by c and second ones by c squared,
+in Adam, RMSprop and Adagrad alike, so that
+
+.. math:: u[c\,g] = \frac{c\,m}{\sqrt{c^2 G} + \epsilon} = \frac{m}{\sqrt G + \epsilon / c} .
+
+For weights that vary, the mean update of stationary gradients, whose accumulator is long beside their changes, is
+
+.. math:: E\,u[w g] \approx \frac{E[w g]}{\sqrt{E[w^2 g^2]}} ,
+
+in which a constant factor of w cancels. Where w does not depend on g and has coefficient of variation v, this is
+:math:`1 / \sqrt{1 + v^2}` times the mean update without weights; for a gate that is open with probability q,
+:math:`\sqrt q`. Weights on the updates keep their level: E[w u[g]] = E[w] E[u[g]] where they do not depend on g.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from companion.studies.adatask_synthetic.study import OPTIMIZERS
+from companion.studies.composed.problems import prepare
+from companion.studies.composed.variants import TaskGradients
+from companion.train.runs import step_per_run
+from mtlcore.task_gradients import zero_task_grad
+
+Configuration = Mapping[str, Any]
+KINDS = ("gamma", "gate")
+
+
+def erased(c: Configuration) -> pd.DataFrame:
+    """Train twice from the same start on the same batches, the last task's loss times 1 and times a factor.
+
+    Args:
+        c: As `problems.prepare` (without `seeds`), and `seed`, `steps_taken`, `factor`, `rates` and `optimizers` in
+            pairs, and `epsilons` for the optimizers' `eps`.
+
+    Returns:
+        One row per optimizer, `form` ("AdaTask" or "joint") and eps: `apart`, the root mean square distance of the two
+        runs' shared parameters, and `ratio`, that distance over how far the first run moved.
+    """
+    rows = []
+    for name, rate in zip(c["optimizers"], c["rates"], strict=True):
+        for form, make in zip(("joint", "AdaTask"), OPTIMIZERS[name], strict=True):
+            for eps in c["epsilons"]:
+                problem = prepare({**c, "seeds": [c["seed"]]}, [c["seed"]] * 2)
+                losses_fn = problem.scaled_losses(problem.loss_scales([1.0, c["factor"]], 1.0))
+                ones = problem.loss_scales([1.0, 1.0], 1.0)
+                weighting = TaskGradients(problem.model, losses_fn, problem.shared, ones)
+                parameters = list(problem.model.parameters())
+                tasks = {"num_tasks": problem.num_tasks} if form == "AdaTask" else {}
+                optimizer = make(parameters, lr=1.0, eps=eps, **tasks)
+                start = [p.detach().clone() for p in problem.shared]
+                order = torch.split(torch.arange(problem.train.num_rows), problem.batch_size)
+                for batch in order[: c["steps_taken"]]:
+                    optimizer.zero_grad()
+                    zero_task_grad(parameters)
+                    weighting.backward(problem.train.batch(batch.expand(2, -1).to(ones.device)))
+                    step_per_run(optimizer, torch.full_like(ones[0], rate))
+                apart = _rms([p[1] - p[0] for p in problem.shared])
+                moved = _rms([p[0] - s[0] for p, s in zip(problem.shared, start, strict=True)])
+                rows.append({"optimizer": name, "form": form, "eps": eps, "apart": apart, "ratio": apart / moved})
+    return pd.DataFrame(rows)
+
+
+def _rms(differences: list[Tensor]) -> float:
+    return float(torch.cat([d.detach().flatten() for d in differences]).square().mean().sqrt())
+
+
+def draw_weights(kind: str, variation: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw independent weights of mean 1 and a coefficient of variation, in float64.
+
+    Args:
+        kind: "gamma", or "gate", which is open (a positive number) or shut (0).
+        variation: Standard deviation over mean; 0 gives ones.
+        shape: Of the result.
+        generator: Draws.
+    """
+    if variation == 0:
+        return torch.ones(shape, dtype=torch.float64)
+    if kind == "gate":
+        often = 1 / (1 + variation**2)
+        return (torch.rand(shape, generator=generator, dtype=torch.float64) < often) / often
+    concentration = torch.full(shape, variation**-2, dtype=torch.float64)
+    return torch._standard_gamma(concentration, generator=generator) / concentration
+
+
+def mean_update(weights: Tensor, grads: Tensor) -> Tensor:
+    """Predict the mean update of weighted gradients, E[wg] / sqrt(E[(wg)^2]), over the first dimension."""
+    product = weights * grads
+    return product.mean(0) / product.square().mean(0).sqrt()
+
+
+def simulate(optimizer: str, weights: Tensor, grads: Tensor) -> Tensor:
+    """Run AdaTask with one task over weighted gradients `[steps, *shape]`, and give the distance moved `[*shape]`.
+
+    With a learning rate of 1, and of 1 in Adagrad too, whose steps shrink: compare distances, not their levels.
+    """
+    rows = weights * grads
+    p = torch.nn.Parameter(torch.zeros_like(rows[0]))
+    stepper = OPTIMIZERS[optimizer][1]([p], num_tasks=1, lr=1.0)
+    for row in rows:
+        p.task_grad = row[None]  # type: ignore[attr-defined]
+        stepper.step()
+    return -p.detach()
+
+
+def fluctuation(c: Configuration) -> pd.DataFrame:
+    """Measure by how much weights that fluctuate slow the mean update, at two levels of the weights.
+
+    Args:
+        c: `optimizers`, `variations`, `levels`, `steps`, `copies` (independent streams), `signal` (mean of the
+            gradient, its standard deviation being 1) and `seed`.
+
+    Returns:
+        One row per optimizer, kind, level and variation: `ratio` of the distance moved to that without weights, and
+        what is `predicted`, 1 / sqrt(1 + v^2).
+    """
+    generator = torch.Generator().manual_seed(c["seed"])
+    grads = c["signal"] + torch.randn(c["steps"], c["copies"], generator=generator, dtype=torch.float64)
+    cases = [(kind, v) for kind in KINDS for v in c["variations"]]
+    weights = torch.stack([draw_weights(kind, v, tuple(grads.shape), generator) for kind, v in cases], dim=1)
+    rows = []
+    for name in c["optimizers"]:
+        plain = simulate(name, torch.ones(1, dtype=torch.float64), grads).mean()
+        for level in c["levels"]:
+            moved = simulate(name, level * weights, grads[:, None]).mean(-1)  # [cases]
+            for (kind, v), distance in zip(cases, moved, strict=True):
+                row = {"optimizer": name, "kind": kind, "level": level, "variation": v}
+                rows.append({**row, "ratio": float(distance / plain), "predicted": (1 + v**2) ** -0.5})
+    return pd.DataFrame(rows)

@@ -1,0 +1,165 @@
+"""Tables of the scene study: tuned settings, Delta_m against the single tasks, paired intervals, dominance by layer.
+
+A method with one optimizer at one weight of the second task's loss is a setting, such as ("Adam", "joint", 10.0).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from companion.claims.statistics import Interval, paired_interval
+from companion.metrics.scenes import MEASURES, delta_m_by_task, delta_m_flat
+from companion.studies.scenes.study import ALONE
+from companion.train.layer_shares import NUM_BINS
+
+Setting = tuple[str, str, float]  # optimizer, method, spread
+GROUP = ["optimizer", "method", "spread"]
+LOSSES = ("cross-entropy", "absolute error")
+SINGLES = "Adam"  # the optimizer of the single tasks that every Delta_m compares with
+
+
+def criterion(tuning: pd.DataFrame) -> pd.DataFrame:
+    """What tuning minimises: the mean of the tasks' log validation losses; a single task's is its own.
+
+    Returns:
+        One row per group, rate and seed: `loss`, NaN where the run failed.
+    """
+    rows = tuning[(tuning["fold"] == "validation") & tuning["metric"].isin(LOSSES)]
+    own = rows["method"].map({method: LOSSES[task] for method, task in ALONE.items()})
+    rows = rows[own.isna() | (own == rows["metric"])]
+    rows = rows.assign(loss=np.log(rows["value"].where(rows["value"] > 0)))
+    return rows.groupby([*GROUP, "rate", "seed"])["loss"].agg(lambda logs: logs.mean(skipna=False)).reset_index()
+
+
+def best_rates(tuning: pd.DataFrame) -> pd.DataFrame:
+    """Choose each setting's learning rate by the mean criterion over the tuning seeds; a failed run rules a rate out.
+
+    Returns:
+        One row per group: `rate`, `loss`, and `edge`, whether the rate lies at an edge of its grid.
+    """
+    means = criterion(tuning).groupby([*GROUP, "rate"])["loss"].agg(lambda losses: losses.mean(skipna=False))
+    best = means.loc[means.groupby(GROUP).idxmin()].reset_index("rate")
+    grid = means.reset_index("rate").groupby(GROUP)["rate"].agg(["min", "max"]).loc[best.index]
+    best["edge"] = (best["rate"] == grid["min"]) | (best["rate"] == grid["max"])
+    return best.reset_index()
+
+
+def scores(final: pd.DataFrame) -> pd.DataFrame:
+    """The test measures of every run: index group and seed, columns measures; what a single task does not do is NaN."""
+    rows = final[final["fold"] == "test"]
+    wide = rows.pivot(index=[*GROUP, "seed"], columns="metric", values="value")
+    for method, task in ALONE.items():
+        other = [*MEASURES[1 - task], *(["cross-entropy"] if task == 1 else [])]
+        wide.loc[wide.index.get_level_values("method") == method, other] = np.nan
+    return wide
+
+
+def with_delta_m(table: pd.DataFrame) -> pd.DataFrame:
+    """Add Delta_m in both conventions, against the single tasks of the same seed, to `scores`; singles are left out."""
+    records: list[dict[str, Any]] = [
+        {str(name): value for name, value in row.items()} for row in table.reset_index().to_dict("records")
+    ]
+    singles: dict[int, dict[str, float]] = {}
+    for record in records:
+        if record["method"] in ALONE and record["optimizer"] == SINGLES:
+            own = MEASURES[ALONE[record["method"]]]
+            singles.setdefault(record["seed"], {}).update({name: float(record[name]) for name in own})
+    rows = []
+    for record in records:
+        if record["method"] not in ALONE:
+            values = {name: float(record[name]) for measures in MEASURES for name in measures}
+            single = singles[record["seed"]]
+            conventions = {
+                "Delta_m, flat": delta_m_flat(values, single),
+                "Delta_m, by task": delta_m_by_task(values, single),
+            }
+            rows.append(record | conventions)
+    return pd.DataFrame(rows).set_index([*GROUP, "seed"]).sort_index()
+
+
+def at(values: pd.DataFrame, setting: Setting, measure: str) -> pd.Series:
+    """One measure of one setting, by seed."""
+    found: pd.Series = values.xs(setting, level=tuple(GROUP))[measure].sort_index()
+    return found
+
+
+def interval(values: pd.Series, test_to_train: float) -> Interval:
+    """The interval of a mean over seeds, corrected for overlapping splits; see `paired_interval`."""
+    return paired_interval(values, np.zeros(len(values)), test_to_train=test_to_train)
+
+
+def difference(
+    values: pd.DataFrame, first: Setting, second: Setting, measure: str, test_to_train: float, *, logs: bool = False
+) -> Interval:
+    """The paired interval of `first` minus `second` over seeds, corrected for overlapping splits.
+
+    Args:
+        values: Of `with_delta_m`.
+        first: One setting.
+        second: The other.
+        measure: Column that is compared.
+        test_to_train: See `paired_interval`.
+        logs: Whether logarithms are compared, for losses.
+    """
+    pair = [at(values, setting, measure) for setting in (first, second)]
+    if logs:
+        pair = [np.log(series) for series in pair]
+    return paired_interval(*pair, test_to_train=test_to_train)
+
+
+def shares(final: pd.DataFrame) -> pd.DataFrame:
+    """Measures of dominance at the end of training: index group and seed, columns metric and layer, 0 being all."""
+    rows = final[(final["fold"] == "training") & (final["epoch"] == 0)]
+    return rows.pivot(index=[*GROUP, "seed"], columns=["metric", "layer"], values="value").sort_index()
+
+
+def null_level(found: pd.DataFrame, twice: Sequence[Setting], metric: str) -> pd.DataFrame:
+    """A measure of dominance between a task and itself, mean of the tasks: one row per seed, one column per layer."""
+    rows = pd.concat([found.xs(setting, level=tuple(GROUP))[metric] for setting in twice])
+    return pd.DataFrame(rows.groupby("seed").mean())
+
+
+def by_layer(
+    found: pd.DataFrame, settings: Mapping[str, Setting], metric: str, names: Sequence[str], test_to_train: float
+) -> pd.DataFrame:
+    """A measure of dominance by layer with intervals.
+
+    Returns:
+        One row per label and layer: `mean`, `low`, `high`, `count`.
+    """
+    rows = []
+    for label, setting in settings.items():
+        wide = found.xs(setting, level=tuple(GROUP))[metric].sort_index()
+        for layer, name in enumerate(names, start=1):
+            measured = interval(wide[layer], test_to_train)
+            rows.append({"label": label, "layer": layer, "name": name, **vars(measured)})
+    return pd.DataFrame(rows)
+
+
+def distribution(found: pd.DataFrame, settings: Mapping[str, Setting], names: Sequence[str]) -> pd.DataFrame:
+    """Histogram of the second task's share of AU over each layer's parameters at the end, mean over seeds.
+
+    Returns:
+        One row per label, layer and bin: the bin's centre `share` and the `density` of live parameters in it.
+    """
+    rows = []
+    for label, setting in settings.items():
+        wide = found.xs(setting, level=tuple(GROUP))
+        for layer, name in enumerate(names, start=1):
+            for number in range(NUM_BINS):
+                density = wide[f"rAU, bin {number}"][layer].mean() * NUM_BINS
+                centre = (number + 0.5) / NUM_BINS
+                rows.append({"label": label, "layer": layer, "name": name, "share": centre, "density": density})
+    return pd.DataFrame(rows)
+
+
+def course(final: pd.DataFrame, settings: Mapping[str, Setting], metric: str) -> pd.DataFrame:
+    """A measure of dominance over the epochs by layer, mean over seeds: rows with label, layer, epoch and value."""
+    rows = final[(final["fold"] == "training") & (final["epoch"] > 0) & (final["metric"] == metric)]
+    means = rows.groupby([*GROUP, "layer", "epoch"])["value"].mean()
+    tables = [
+        means.xs(setting, level=tuple(GROUP)).reset_index().assign(label=label) for label, setting in settings.items()
+    ]
+    return pd.concat(tables, ignore_index=True)

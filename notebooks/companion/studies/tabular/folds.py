@@ -1,0 +1,165 @@
+"""The folds of a configuration, prepared once: every method reads the same arrays."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from companion.data import (
+    TABULAR_TASKS,
+    Fold,
+    TabularTask,
+    fold_arrays,
+    hide_main_labels,
+    load_mimic,
+    load_support2,
+    splits,
+)
+from companion.data.mimic import REMAINING, SOURCE
+from companion.data.time_splits import time_splits
+
+MIMIC_FOLDER = "mimic3-benchmarks"  # what the benchmark's scripts call it
+OPTIONS = {"mortality": {"horizon_days", "auxiliaries"}, "mimic": {"auxiliaries"}}  # what a loader takes
+PROTOCOLS = ("repeated", "time")
+# Shares of mortgages for validation and test by time: the windows after the boundary hold fewer rows and fewer defaults
+# than that before it, whose rows are more than are trained on here.
+TIME_SHARES = {"validation": 0.2, "test": 0.3}
+# Of a configuration, what decides its folds beside the seeds; those that it lacks are None.
+DECIDES = ("dataset", "protocol", "periods", "main_labels", "train_rows", "horizon_days", "auxiliaries")
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Folds of S splits, one per seed in their order.
+
+    Attributes:
+        task: Where they come from.
+        train: Training fold, at most `train_rows` rows of it.
+        validation: Rows with a main label only: the main task's loss there chooses epochs and knobs.
+        test: Test fold.
+        test_to_train: Rows of the test fold per row of the training fold as drawn, before any rows or labels are left
+            out: what `paired_interval` corrects for is how much of the data the splits share, so this errs on the
+            side of longer intervals where fewer rows are trained on.
+    """
+
+    task: TabularTask
+    train: Fold
+    validation: Fold
+    test: Fold
+    test_to_train: float
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kind of every task, the main task first."""
+        return list(self.task.kinds.values())
+
+
+def folds_of(configuration: Mapping[str, Any], seeds: Sequence[int]) -> Folds:
+    """Prepare the folds that a configuration asks for; the last few are kept in memory.
+
+    Args:
+        configuration: `dataset`, a name of `TABULAR_TASKS`, and where they are wanted:
+
+            - `protocol`: "repeated" (default; stratified, or by whole groups where the data have groups) or "time",
+              with `periods`, the first period of the validation and of the test window;
+            - `main_labels`: how many main labels a training fold keeps, see `hide_main_labels`;
+            - `train_rows`: how many rows of the training fold are used, drawn by the split's seed;
+            - `horizon_days` and `auxiliaries` of the mortality data; dataset "mimic", which reads
+              `MTLCORE_DATA/mimic3-benchmarks`, takes `auxiliaries` alone.
+        seeds: One per split.
+    """
+    values = (configuration.get(name) for name in DECIDES)
+    return _folds(tuple(tuple(v) if isinstance(v, list | tuple) else v for v in values), tuple(seeds))
+
+
+def missing_data(configuration: Mapping[str, Any]) -> str | None:
+    """Say which file a configuration's data lack and where it is to be had, or None where they are there."""
+    try:
+        _task({name: configuration.get(name) for name in DECIDES})
+    except FileNotFoundError as error:
+        return str(error)
+    return None
+
+
+@lru_cache(maxsize=4)
+def _folds(decides: tuple[Any, ...], seeds: tuple[int, ...]) -> Folds:
+    chosen = dict(zip(DECIDES, decides, strict=True))
+    task = _task(chosen)
+    protocol = chosen["protocol"] or "repeated"
+    if protocol not in PROTOCOLS:
+        raise ValueError(
+            f"Parameter `protocol` should be one of {', '.join(PROTOCOLS)}. Found {protocol!r}. Pass one of them."
+        )
+    if protocol == "time":
+        validation_from, test_from = chosen["periods"]
+        drawn = time_splits(task, seeds, validation_from=validation_from, test_from=test_from, **TIME_SHARES)
+    else:
+        drawn = splits(task, seeds)
+    train, validation, test = fold_arrays(task, drawn)
+    ratio = test.inputs.shape[1] / train.inputs.shape[1]
+    if chosen["main_labels"] is not None:
+        train, validation = hide_main_labels(task, train, validation, chosen["main_labels"], seeds)
+        validation = _labelled(validation)
+    if chosen["train_rows"] is not None:
+        train = _subsample(train, chosen["train_rows"], seeds)
+    return Folds(task, train, validation, test, ratio)
+
+
+def _task(chosen: Mapping[str, Any]) -> TabularTask:
+    options = {name: chosen[name] for name in ("horizon_days", "auxiliaries") if chosen[name] is not None}
+    dataset = chosen["dataset"]
+    if refused := sorted({*options} - OPTIONS.get(dataset, set())):
+        raise ValueError(
+            f"Parameters {' and '.join(refused)} should come with dataset 'mortality'. "
+            f"Found {dataset!r}. Leave them out."
+        )
+    if dataset == "mortality":
+        return load_support2(**options)
+    return _mimic(**options) if dataset == "mimic" else TABULAR_TASKS[dataset]()
+
+
+def _mimic(auxiliaries: Sequence[str] = (REMAINING,)) -> TabularTask:
+    """Load the MIMIC-III benchmark where a user has it; its stays are split anew, by patient, like all other data."""
+    folder = os.environ.get("MTLCORE_DATA")
+    if not folder:
+        raise FileNotFoundError(
+            f"Folder `{MIMIC_FOLDER}` should lie in the folder named by the environment variable MTLCORE_DATA. "
+            f"Found the variable unset. Make it with {SOURCE} and set the variable."
+        )
+    return load_mimic(Path(folder) / MIMIC_FOLDER, auxiliaries)[0]
+
+
+def _take(fold: Fold, rows: Sequence[np.ndarray]) -> Fold:
+    """Return the rows `[S][n]` of each split."""
+    return replace(
+        fold,
+        inputs=np.stack([x[r] for x, r in zip(fold.inputs, rows, strict=True)]),
+        targets=np.stack([y[:, r] for y, r in zip(fold.targets, rows, strict=True)]),
+    )
+
+
+def _labelled(fold: Fold) -> Fold:
+    """Return the rows that have a main label, equally many in every split."""
+    return _take(fold, [np.flatnonzero(~np.isnan(main)) for main in fold.targets[:, 0]])
+
+
+def _subsample(fold: Fold, count: int, seeds: Sequence[int]) -> Fold:
+    rows = fold.inputs.shape[1]
+    if not 1 <= count <= rows:
+        raise ValueError(
+            f"Parameter `train_rows` should be between 1 and the rows of a training fold, {rows}. "
+            f"Found `train_rows = {count}`. Pass None for all of them."
+        )
+    return _take(fold, [np.sort(np.random.default_rng([seed, 7]).permutation(rows)[:count]) for seed in seeds])
+
+
+def withhold(fold: Fold, share: float, seeds: Sequence[int]) -> tuple[Fold, Fold]:
+    """Part a training fold into rows that are trained on and rows that are kept from training, by the split's seed."""
+    rows = fold.inputs.shape[1]
+    kept = round(rows * share)
+    orders = [np.random.default_rng([seed, 8]).permutation(rows) for seed in seeds]
+    return _take(fold, [np.sort(o[kept:]) for o in orders]), _take(fold, [np.sort(o[:kept]) for o in orders])

@@ -1,0 +1,179 @@
+"""Figures are saved whole, with their numbers and their provenance, the same bytes each time."""
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from companion.plots import figures
+from companion.store import paths
+from PIL import Image
+
+TABLE = pd.DataFrame({"step": [0, 1, 2], "loss": [1.0, 0.5, 0.25]})
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test writes below its own folder, without a window."""
+    mpl.use("agg")
+    monkeypatch.setenv("MTLCORE_FIGURES", str(tmp_path))
+    return tmp_path
+
+
+def save(stem: str = "toy", table: pd.DataFrame = TABLE, notebook: str = "90_toy", profile: str = "fast") -> Path:
+    figures.use_style()
+    fig, ax = plt.subplots()
+    ax.plot(table["step"], table["loss"], label="loss")
+    ax.set_title("Loss")
+    try:
+        return figures.save_figure(
+            fig,
+            stem,
+            table,
+            notebook=notebook,
+            profile=profile,
+            parameters={"steps": 3},
+            seeds=[0, 1],
+            data_checksums={"loans": "ab"},
+        )
+    finally:
+        plt.close(fig)
+
+
+def test_files_and_manifest_entry(place: Path) -> None:
+    assert save() == place / "fast" / "toy.png"
+    entry = json.loads((place / "fast" / "manifest.json").read_text())["figures"]["toy"]
+    assert sorted(path.name for path in (place / "fast").iterdir()) == sorted([*entry["files"], "manifest.json"])
+    assert entry["files"] == ["toy.png", "toy.pdf", "toy.svg", "toy.csv"]
+    assert entry["digest"] == hashlib.sha256((place / "fast" / "toy.csv").read_bytes()).hexdigest()
+    assert {key: entry[key] for key in ("notebook", "profile", "parameters", "seeds", "data")} == {
+        "notebook": "90_toy",
+        "profile": "fast",
+        "parameters": {"steps": 3},
+        "seeds": [0, 1],
+        "data": {"loans": "ab"},
+    }
+    assert entry["versions"].keys() == {"python", "torch", "numpy", "pandas", "matplotlib"}
+    pd.testing.assert_frame_equal(pd.read_csv(place / "fast" / "toy.csv"), TABLE)
+
+
+def test_same_figure_has_the_same_bytes(place: Path) -> None:
+    save()
+    first = {path.name: path.read_bytes() for path in (place / "fast").iterdir()}
+    save()
+    assert {path.name: path.read_bytes() for path in (place / "fast").iterdir()} == first
+    save(table=TABLE.assign(loss=TABLE["loss"] + 1e-3))
+    changed = {path.name: path.read_bytes() for path in (place / "fast").iterdir()}
+    assert all(changed[name] != content for name, content in first.items())
+
+
+def test_profiles_do_not_touch_each_other(place: Path) -> None:
+    save(profile="full")
+    before = (place / "full" / "manifest.json").read_bytes()
+    save(table=TABLE.tail(2))
+    assert (place / "full" / "manifest.json").read_bytes() == before
+
+
+def test_records_and_empty_tables_are_refused_before_anything_is_written(place: Path) -> None:
+    records = pd.DataFrame({"step": range(2001), "loss": 0.0})
+    for table in (records, records.head(0)):
+        with pytest.raises(ValueError, match="Summarise"):
+            save(table=table)
+    assert list(place.iterdir()) == []
+
+
+def test_stem_of_another_notebook_is_refused(place: Path) -> None:
+    save()
+    before = {path.name: path.read_bytes() for path in (place / "fast").iterdir()}
+    with pytest.raises(ValueError, match="a figure of notebook 90_toy"):
+        save(notebook="91_other")
+    assert {path.name: path.read_bytes() for path in (place / "fast").iterdir()} == before
+
+
+def test_two_processes_at_once_lose_no_entry(place: Path) -> None:
+    script = """
+import sys, matplotlib; matplotlib.use("agg")
+import matplotlib.pyplot as plt, pandas as pd
+from companion.plots.figures import save_figure
+fig, ax = plt.subplots(figsize=(1, 1))
+for k in range(5):
+    table = pd.DataFrame({"k": [k]})
+    provenance = {"notebook": sys.argv[1], "profile": "fast", "parameters": {}, "seeds": [], "data_checksums": {}}
+    save_figure(fig, f"{sys.argv[1]}_{k}", table, **provenance)
+"""
+    running = [subprocess.Popen([sys.executable, "-c", script, name], cwd=paths.NOTEBOOKS) for name in ("one", "two")]
+    assert [process.wait(timeout=120) for process in running] == [0, 0]
+    assert set(figures.read_manifest(place / "fast")) == {f"{name}_{k}" for name in ("one", "two") for k in range(5)}
+
+
+def test_publish_replaces_the_figures_of_the_notebook_and_of_no_other(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save("gone")
+    save("kept")
+    save("others", notebook="91_other")
+    monkeypatch.setenv("MTLCORE_FIGURES", str(place / "staged"))
+    save("kept", TABLE.head(2))
+    monkeypatch.setenv("MTLCORE_FIGURES", str(place))
+    made = figures.publish(place / "staged", "fast", "90_toy")
+    assert [Path(name).name for name in made] == ["kept.png", "kept.pdf", "kept.svg", "kept.csv"]
+    assert set(figures.read_manifest(place / "fast")) == {"kept", "others"}
+    assert len(pd.read_csv(place / "fast" / "kept.csv")) == 2
+    assert not list((place / "fast").glob("gone.*"))
+
+
+def test_run_that_saves_under_another_profile_is_refused(place: Path) -> None:
+    save(profile="full")
+    with pytest.raises(ValueError, match="Pass the parameter `profile` on"):
+        figures.publish(place, "fast", "90_toy")
+
+
+def test_full_profile_is_shown_as_committed_or_said_to_be_missing(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(paths, "COMMITTED_FIGURES", place / "full")
+    figures.show_full("90_toy")
+    assert capsys.readouterr().out == "no full run yet\n"
+    save(profile="full")
+    save("others", notebook="91_other", profile="full")
+    shown: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    figures.show_full("90_toy")
+    assert capsys.readouterr().out == "full profile, committed: toy, 2 seeds, 3 rows in toy.csv\n"
+    (image,) = shown
+    small, full = Image.open(io.BytesIO(image.data)), Image.open(place / "full" / "toy.png")
+    assert small.size == (full.width // 2, full.height // 2)
+    off = np.abs(np.asarray(small.convert("L"), float) - np.asarray(full.convert("L").reduce(2), float))
+    assert off.mean() < 1  # of 255: 256 colours are enough for a figure
+    assert len(image.data) < (place / "full" / "toy.png").stat().st_size / 2
+    ((image, table),) = figures.committed_evidence("90_toy")
+    assert image == place / "full" / "toy.png"
+    pd.testing.assert_frame_equal(table, TABLE)
+
+
+def test_colours_are_distinct_where_they_meet() -> None:
+    rivals = [colour for method, colour in figures.METHOD_COLOURS.items() if not method.startswith("joint")]
+    assert len(set(rivals)) == len(rivals)
+    assert len(set(figures.task_colours("abcdefgh").values())) == 8
+    with pytest.raises(ValueError, match="at most 8 tasks"):
+        figures.task_colours("abcdefghi")
+
+
+def test_committed_figures_are_those_of_their_manifest() -> None:
+    folder = paths.ROOT / "figures" / "full"
+    entries = figures.read_manifest(folder)
+    listed = {name for entry in entries.values() for name in entry["files"]}
+    found = {path.name for path in folder.glob("*")} if folder.exists() else set()
+    assert found - {"manifest.json", "bench.csv", "bench.md"} == listed  # the benchmarks' table says itself how it came
+    for stem, entry in entries.items():
+        assert entry["profile"] == "full"
+        assert hashlib.sha256((folder / f"{stem}.csv").read_bytes()).hexdigest() == entry["digest"], stem
+        assert (paths.NOTEBOOKS / f"{entry['notebook']}.ipynb").exists(), stem

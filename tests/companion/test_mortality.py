@@ -1,0 +1,93 @@
+"""Notebook 04: its full profile runs what is registered, and MIMIC-III takes SUPPORT2's place by a parameter."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from companion.claims.register import load_claims
+from companion.data import TabularTask
+from companion.runner.parameters import read_parameters
+from companion.store import paths
+from companion.studies.tabular import folds
+from companion.studies.tabular.folds import folds_of, missing_data
+
+PARAMETERS = read_parameters(paths.NOTEBOOKS / "04_mortality.ipynb")
+CLAIMS = {name: claim for name, claim in load_claims().items() if claim.notebook == "04_mortality"}
+
+
+def test_full_profile_runs_the_registered_seeds() -> None:
+    full = {name: value["full"] if isinstance(value, dict) else value for name, value in PARAMETERS.items()}
+    for claim in CLAIMS.values():
+        first = full["first_seed"]
+        assert claim.fresh_seeds == range(first, first + full["num_splits"])
+        first = full["first_tuning_seed"]
+        assert claim.tuning_seeds == range(first, first + full["num_tuning_splits"])
+
+
+def test_full_profile_makes_the_registered_comparisons() -> None:
+    full = {name: value["full"] if isinstance(value, dict) else value for name, value in PARAMETERS.items()}
+    against = [m for m in (*full["methods"], *full["gradient_methods"]) if m != "Nash-MTL"]
+    second = 1 + len(full["second_label_counts"])  # with all labels too
+    numbers = {
+        "H1-composition": 2,
+        "H1-match": 2,
+        "H1-swap": 2,
+        "H2-drift": 2,
+        "H3-loss": len(against),
+        "H3-auc": len(against),
+        "H3-scarce": len(full["label_counts"]) * len(full["scarce_methods"]),
+        "H3-static": 1 + len(full["label_counts"]) + second,
+        "H3-order": second * len(full["second_methods"]),
+    }
+    assert {name: claim.comparisons for name, claim in CLAIMS.items()} == {
+        f"{name}-mortality": number for name, number in numbers.items()
+    }
+    for method in against:
+        assert method in CLAIMS["H3-loss-mortality"].our_design
+
+
+def made_stays() -> TabularTask:
+    """Forty patients with two stays each, who all live or die as their number says."""
+    patients = np.repeat(np.arange(40), 2)
+    rng = np.random.default_rng(0)
+    return TabularTask(
+        name="MIMIC-III",
+        inputs=pd.DataFrame({"patient": patients.astype(float), "b": rng.normal(size=80)}),
+        targets={"death in hospital": (patients % 3 == 0).astype(float), "remaining stay": rng.normal(size=80)},
+        groups=patients,
+        checksum="",
+        licence="",
+        stand_in=False,
+        kinds={"remaining stay": "regression"},
+    )
+
+
+def test_mimic_is_split_by_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(folder: object, auxiliaries: object) -> tuple[TabularTask, None]:
+        asked.append((str(folder), auxiliaries))
+        return made_stays(), None
+
+    monkeypatch.setenv("MTLCORE_DATA", "somewhere")
+    monkeypatch.setattr(folds, "load_mimic", load)
+    found = folds_of({"dataset": "mimic", "auxiliaries": ["remaining stay"], "main_labels": 20}, [0, 1, 2])
+    assert asked == [("somewhere/mimic3-benchmarks", ("remaining stay",))]
+    assert found.kinds == ["classification", "regression"]
+    known = ~np.isnan(found.train.targets[:, 0])
+    assert known.sum(1).tolist() == [20, 20, 20]
+    for train, test in zip(found.train.inputs[..., 0], found.test.inputs[..., 0], strict=True):
+        assert not set(train) & set(test)  # patients
+    assert not np.isnan(found.train.targets[:, 1]).any()
+
+
+def test_without_the_files_one_sentence_says_where_they_are_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MTLCORE_DATA", raising=False)
+    sentence = missing_data({"dataset": "mimic"})
+    assert sentence is not None
+    assert "mimic3-benchmarks" in sentence
+    assert "physionet.org" in sentence
+
+
+def test_options_of_another_data_set_are_refused() -> None:
+    with pytest.raises(ValueError, match="horizon_days should come with dataset 'mortality'"):
+        folds_of({"dataset": "mimic", "horizon_days": 30}, [0])

@@ -1,0 +1,175 @@
+"""Tables and figures of the scene study, on made-up runs whose answers are known."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from companion.claims.statistics import paired_interval
+from companion.studies.scenes import report
+from companion.studies.scenes.dominance_figures import draw_dominance, draw_ridges
+from companion.studies.scenes.figures import draw_benefit, draw_predictions, draw_rates, draw_robustness
+from companion.studies.scenes.predictions import richest
+
+JOINT, ADATASK = ("Adam", "joint", 1.0), ("Adam", "AdaTask", 1.0)
+TASKS = {"mIoU": 0, "pixel accuracy": 0, "cross-entropy": 0, "absolute error": 1, "relative error": 1}
+SINGLE = {"mIoU": 0.5, "pixel accuracy": 0.8, "cross-entropy": 1.0, "absolute error": 0.5, "relative error": 0.4}
+
+
+def rows(
+    method: str, seed: int, values: dict[str, float], fold: str = "test", rate: float = 0.1
+) -> list[dict[str, object]]:
+    where = {"optimizer": "Adam", "method": method, "spread": 1.0, "rate": rate, "seed": seed, "fold": fold}
+    return [{**where, "epoch": 0, "layer": 0, "metric": name, "value": value} for name, value in values.items()]
+
+
+@pytest.fixture
+def final() -> pd.DataFrame:
+    table = []
+    for seed in range(3):
+        table += rows("first task alone", seed, SINGLE) + rows("second task alone", seed, SINGLE)
+        table += rows("joint", seed, SINGLE | {"mIoU": 0.6, "cross-entropy": 0.9 + seed / 10})  # 20 % more mIoU
+        table += rows("AdaTask", seed, SINGLE | {"absolute error": 0.4 - seed / 100})  # 20, 22, 24 % less error
+    return pd.DataFrame(table)
+
+
+def test_single_tasks_have_their_own_measures_only(final: pd.DataFrame) -> None:
+    scores = report.scores(final)
+    first, second = (scores.xs(f"{which} task alone", level="method") for which in ("first", "second"))
+    assert first.columns[np.asarray(first.isna().all())].tolist() == ["absolute error", "relative error"]
+    assert second.columns[np.asarray(second.isna().all())].tolist() == ["cross-entropy", "mIoU", "pixel accuracy"]
+
+
+def test_delta_m_is_against_the_single_tasks_of_the_seed(final: pd.DataFrame) -> None:
+    values = report.with_delta_m(report.scores(final))
+    assert set(values.index.get_level_values("method")) == {"joint", "AdaTask"}
+    assert report.at(values, JOINT, "Delta_m, flat").tolist() == pytest.approx([-0.05] * 3)
+    assert report.at(values, ADATASK, "Delta_m, flat").tolist() == pytest.approx([-0.05, -0.055, -0.06])
+    assert report.at(values, ADATASK, "Delta_m, by task").tolist() == pytest.approx([0.05, 0.055, 0.06])
+
+
+def test_differences_are_paired_first_minus_second_and_corrected_for_overlap(final: pd.DataFrame) -> None:
+    values = report.with_delta_m(report.scores(final))
+    found = report.difference(values, ADATASK, JOINT, "Delta_m, flat", 0.2)
+    expected = paired_interval([0, -0.005, -0.01], [0, 0, 0], test_to_train=0.2)
+    assert vars(found) == pytest.approx(vars(expected))
+    plain = report.difference(values, ADATASK, JOINT, "Delta_m, flat", 0.0)
+    assert found.high - found.low > 1.2 * (plain.high - plain.low)
+    logs = report.difference(values, JOINT, ADATASK, "cross-entropy", 0.0, logs=True)
+    assert logs.mean == pytest.approx(np.log([0.9, 1.0, 1.1]).mean())
+
+
+class TestTuning:
+    def table(self) -> pd.DataFrame:
+        found = []
+        for rate, entropy, error in [(0.1, 1.0, 1.0), (0.2, 0.5, 1.0), (0.4, 0.9, 0.9)]:
+            for seed in (0, 1):
+                losses = {"cross-entropy": entropy, "absolute error": error, "mIoU": 0.5}
+                found += rows("joint", seed, losses, "validation", rate)
+                found += rows("second task alone", seed, losses, "validation", rate)
+                found += rows("joint", seed, {"cross-entropy": 0.001}, "test", rate)  # must not choose
+        return pd.DataFrame(found)
+
+    def test_the_mean_of_log_validation_losses_chooses(self) -> None:
+        best = report.best_rates(self.table()).set_index("method")
+        assert best.loc["joint", "rate"] == 0.2  # log 0.5 + log 1 is less than 2 log 0.9
+        assert not best.loc["joint", "edge"]
+        assert best.loc["joint", "loss"] == pytest.approx(np.log(0.5) / 2)
+
+    def test_a_single_task_looks_at_its_own_loss(self) -> None:
+        best = report.best_rates(self.table()).set_index("method")
+        assert best.loc["second task alone", "rate"] == 0.4
+        assert best.loc["second task alone", "edge"]
+
+    def test_a_failed_run_rules_its_rate_out(self) -> None:
+        table = self.table()
+        failed = (table["rate"] == 0.2) & (table["seed"] == 1) & (table["metric"] == "cross-entropy")
+        table.loc[failed & (table["fold"] == "validation"), "value"] = np.nan
+        assert report.best_rates(table).set_index("method").loc["joint", "rate"] == 0.4
+
+
+@pytest.fixture
+def followed() -> pd.DataFrame:
+    """Dominance of two layers: by seed 0, 1, 2 it is 0.1 + seed / 10 in layer 1 and twice that in layer 2."""
+    table = []
+    for method, factor in [("joint", 1.0), ("AdaTask", 0.0), ("first task twice", 0.1), ("second task twice", 0.3)]:
+        for seed in range(3):
+            for layer in (0, 1, 2):
+                for epoch in (0, 1, 2):
+                    for metric in ["dominated, updates, mean", *(f"rAU, bin {b}" for b in range(21))]:
+                        value = factor * layer * (0.1 + seed / 10) if epoch == 0 else epoch * factor
+                        table += [
+                            {**row, "epoch": epoch, "layer": layer}
+                            for row in rows(
+                                method, seed, {metric if epoch == 0 else "dominated, updates": value}, "training"
+                            )
+                        ]
+    return pd.DataFrame(table).drop_duplicates()
+
+
+def test_dominance_by_layer_and_its_null_level(followed: pd.DataFrame) -> None:
+    shares = report.shares(followed)
+    table = report.by_layer(
+        shares, {"joint 1:1": JOINT, "AdaTask": ADATASK}, "dominated, updates, mean", ["a", "b"], 0.2
+    )
+    assert table["mean"].tolist() == pytest.approx([0.2, 0.4, 0, 0])
+    assert table["name"].tolist() == ["a", "b"] * 2
+    twice = [("Adam", f"{which} task twice", 1.0) for which in ("first", "second")]
+    level = report.null_level(shares, twice, "dominated, updates, mean")
+    assert level[2].tolist() == pytest.approx([0.2 * 0.2, 0.2 * 0.4, 0.2 * 0.6])
+    course = report.course(followed, {"joint 1:1": JOINT}, "dominated, updates")
+    assert course.groupby("epoch")["value"].mean().tolist() == pytest.approx([1, 2])
+
+
+def test_figures_show_every_row(followed: pd.DataFrame) -> None:
+    shares, settings = report.shares(followed), {"joint 1:1": JOINT, "AdaTask": ADATASK}
+    layers = report.by_layer(shares, settings, "dominated, updates, mean", ["a", "b"], 0.2)
+    course = report.course(followed, settings, "dominated, updates")
+    fig = draw_dominance(layers, course, ["a", "b"])
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["joint 1:1", "AdaTask"]
+    ridges = report.distribution(shares, settings, ["a", "b"])
+    assert len(ridges) == 2 * 2 * 21
+    fig = draw_ridges(ridges, "the second task")
+    assert [ax.get_title(loc="left") + ax.get_title(loc="center") for ax in fig.axes] == ["joint 1:1", "AdaTask"]
+    interval = {"mean": 0.1, "low": 0.0, "high": 0.3}
+    fig = draw_benefit(
+        pd.DataFrame([{"second": s, "measure": m, **interval} for s in ("joint 1:1", "DWA") for m in ("x", "y")]),
+        {"x": "one", "y": "other"},
+    )
+    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == [
+        "AdaTask \N{MINUS SIGN} joint 1:1", "AdaTask \N{MINUS SIGN} DWA"
+    ]  # fmt: skip
+    spreads = [{"label": "joint", "measure": m, "spread": s, **interval} for m in ("x", "y") for s in (0.1, 1.0, 10.0)]
+    fig = draw_robustness(pd.DataFrame(spreads), {"x": "one", "y": "other"})
+    assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["0.1", "1", "10"]
+    curves = pd.DataFrame(
+        {
+            "optimizer": "Adam",
+            "label": ["joint 1:1"] * 2,
+            "rate": [0.1, 0.2],
+            "mean": [1.0, 2.0],
+            "low": 0.5,
+            "high": 3.0,
+        }
+    )
+    fig = draw_rates(curves, curves.iloc[:1])
+    assert fig.axes[0].lines[1].get_xdata() == [0.1]  # the ring
+    plt.close("all")
+
+
+def test_predictions_figure_has_truth_and_every_method_twice() -> None:
+    rng = np.random.default_rng(0)
+    classes, numbers = rng.integers(-1, 7, (2, 4, 8)).astype(float), rng.random((2, 4, 8))
+    columns = {"truth": (classes, numbers), "joint 1:1": (classes, numbers), "AdaTask": (classes, numbers)}
+    fig = draw_predictions(rng.random((2, 3, 4, 8)), columns, [f"class {i}" for i in range(7)], "depth, m")
+    titles = [ax.get_title(loc="center") for ax in fig.axes[:7]]
+    assert titles == ["image", "classes:\ntruth", "joint 1:1", "AdaTask", "depth:\ntruth", "joint 1:1", "AdaTask"]
+    plt.close(fig)
+
+
+def test_the_scenes_with_most_classes_are_shown() -> None:
+    classes = np.zeros((4, 10, 10))
+    classes[1, :5] = 1
+    classes[2, :2], classes[2, 2:4], classes[2, 4:6] = 1, 2, -1
+    classes[3, 0, 0] = 5  # one per cent
+    assert richest(classes, 2) == [1, 2]
+    assert richest(classes, 3) == [0, 1, 2]

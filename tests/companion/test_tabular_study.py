@@ -1,0 +1,204 @@
+"""The tabular study on small real and made-up data: folds, pairing, measures, losses with missing labels."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from companion.data import TABULAR_TASKS, TabularTask
+from companion.networks.shared_bottom import SharedBottom, binary_losses, task_losses
+from companion.store.results import Results
+from companion.studies.tabular import folds
+from companion.studies.tabular.folds import folds_of, withhold
+from companion.studies.tabular.measures import calibration_bins, calibration_error, calibration_rows, fold_measures
+from companion.studies.tabular.study import METHODS, Setup, cost_per_step, make_weighting, train_grid, tune_grid
+from companion.train.method_comparison import compare
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+BASE: dict[str, Any] = {
+    "dataset": "made up",
+    "device": "cpu",
+    "hidden": [8],
+    "epochs": 3,
+    "batch_size": 30,
+    "method": "HydaLearn",
+    "rates": [0.01],
+    "scales": [1.0],
+    "seeds": [5, 6],
+}
+
+
+@pytest.fixture(autouse=True)
+def made_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A data set whose main task is the sign of the first input, and whose auxiliary target is that input."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 4))
+    auxiliary = x[:, 0] + 0.1 * rng.normal(size=500)
+    auxiliary[::5] = np.nan
+    task = TabularTask(
+        name="made up",
+        inputs=pd.DataFrame(x, columns=list("abcd")),
+        targets={"main": (x[:, 0] > 0).astype(float), "auxiliary": auxiliary},
+        groups=None,
+        checksum="",
+        licence="none",
+        stand_in=True,
+        kinds={"auxiliary": "regression"},
+        periods=np.arange(500) // 50,
+    )
+    monkeypatch.setitem(TABULAR_TASKS, "made up", lambda: task)
+    yield
+    folds._folds.cache_clear()
+
+
+def values(table: pd.DataFrame, metric: str, **where: object) -> list[float]:
+    rows = table[table["metric"] == metric]
+    for column, value in where.items():
+        rows = rows[rows[column] == value]
+    return rows.sort_values("seed")["value"].to_list()
+
+
+def test_losses_are_means_over_available_labels() -> None:
+    model = SharedBottom(3, [4], 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.randn(6, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    y = torch.tensor([[1, 0, 1, 1, 0, 0], [0.5, -2.0, 1.5, 3.0, 0.0, 1.0]], dtype=torch.float64)
+    losses_fn = task_losses(["classification", "regression"])
+    full = losses_fn(model, (x, y))
+    assert full[0].item() == pytest.approx(binary_losses(model, (x, y))[0].item(), abs=1e-12)
+    assert full[1].item() == pytest.approx((model(x)[1] - y[1]).square().mean().item(), abs=1e-12)
+    hidden = y.clone()
+    hidden[0, 2:] = torch.nan
+    hidden[1] = torch.nan
+    some, none = losses_fn(model, (x, hidden))
+    assert some.item() == pytest.approx(binary_losses(model, (x[:2], y[:, :2]))[0].item(), abs=1e-12)
+    assert none.item() == 0
+    (some + none).backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    moved = [any(bool(p.grad.any()) for p in head.parameters() if p.grad is not None) for head in model.heads]
+    assert moved == [True, False]
+    with pytest.raises(ValueError, match=r"Found 'ranking'"):
+        task_losses(["ranking"])
+
+
+def test_folds_are_prepared_once_and_as_asked() -> None:
+    plain = folds_of(BASE, [5, 6])
+    assert folds_of({**BASE, "method": "DWA"}, [5, 6]) is plain
+    few = folds_of({**BASE, "train_rows": 100}, [5, 6])
+    assert few.train.inputs.shape == (2, 100, 4)
+    assert np.array_equal(few.test.inputs, plain.test.inputs)
+    scarce = folds_of({**BASE, "main_labels": 60}, [5, 6])
+    assert (~np.isnan(scarce.train.targets[:, 0])).sum(1).tolist() == [60, 60]
+    assert scarce.validation.targets.shape[2] == 20  # in proportion, and no row without a main label
+    assert not np.isnan(scarce.validation.targets[:, 0]).any()
+    late = folds_of({**BASE, "protocol": "time", "periods": [5, 8]}, [5, 6])
+    assert late.train.inputs.shape[1] < plain.train.inputs.shape[1] / 2
+    with pytest.raises(ValueError, match=r"Found 'random'"):
+        folds_of({**BASE, "protocol": "random"}, [5])
+    with pytest.raises(ValueError, match=r"Found `train_rows = 301`"):
+        folds_of({**BASE, "train_rows": 301}, [5])
+    with pytest.raises(ValueError, match=r"Found 'made up'"):
+        folds_of({**BASE, "horizon_days": 7}, [5])
+
+
+def test_withheld_rows_are_not_trained_on() -> None:
+    train = folds_of(BASE, [5, 6]).train
+    used, withheld = withhold(train, 0.2, [5, 6])
+    assert (used.inputs.shape[1], withheld.inputs.shape[1]) == (240, 60)
+    for split in range(2):
+        both = np.concatenate([used.inputs[split], withheld.inputs[split]])
+        assert np.array_equal(np.sort(both, axis=0), np.sort(train.inputs[split], axis=0))
+    setup = Setup.of({**BASE, "gain_data": "held out"}, [5, 6])
+    assert setup.withheld is not None
+    assert setup.train.num_rows == 240
+
+
+def test_measures_by_hand() -> None:
+    labels = np.array([0.0, 0.0, 1.0, 0.0, 1.0, 1.0])
+    logits = np.log(np.array([0.1, 0.3, 0.3, 0.5, 0.8, 0.9]) / (1 - np.array([0.1, 0.3, 0.3, 0.5, 0.8, 0.9])))
+    predicted, observed = calibration_bins(labels, logits, 3)
+    assert predicted.tolist() == pytest.approx([0.2, 0.4, 0.85])
+    assert observed.tolist() == pytest.approx([0.0, 0.5, 1.0])
+    labels, logits = np.tile(labels, 10), np.tile(logits, 10)
+    curve = calibration_rows(np.stack([labels, labels]), np.stack([logits, -logits]), [7, 8])
+    assert len(curve) == 2 * 3 * 10
+    assert sum(values(curve, "observed", seed=7)) / 10 == pytest.approx(0.5)  # the overall share
+    found = fold_measures(np.stack([labels, labels]), np.stack([logits, np.full(60, np.nan)]))
+    assert found["test PR-AUC"][0] == pytest.approx(average_precision_score(labels, logits))
+    assert found["test AUC"][0] == pytest.approx(roc_auc_score(labels, logits))
+    assert all(np.isnan(numbers[1]) for numbers in found.values())
+
+
+def test_calibration_error_sees_what_auc_does_not() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-2, 1, size=20_000)
+    labels = (rng.random(20_000) < 1 / (1 + np.exp(-logits))).astype(float)
+    assert calibration_error(labels, logits) < 0.02
+    assert calibration_error(labels, logits + 1) > 0.1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_a_learnable_task(method: str) -> None:
+    table = train_grid({**BASE, "method": method, "rates": [0.03], "epochs": 6})
+    assert values(table, "failed") == [0.0, 0.0]
+    assert min(values(table, "test AUC")) > 0.9
+    assert min(values(table, "test PR-AUC")) > 0.9
+
+
+def test_a_run_in_a_crowd_equals_the_run_alone_and_tuning_sees_no_test_fold() -> None:
+    static = {**BASE, "method": "static grid"}
+    crowd = train_grid({**static, "rates": [0.01, 0.03], "scales": [1.0, 3.0]})
+    alone = train_grid({**static, "rates": [0.03], "seeds": [6]})
+    tuned = tune_grid({**static, "rates": [0.03]})
+    for metric in ("validation loss", "test log loss", "test AUC"):
+        row = crowd[(crowd["rate"] == 0.03) & (crowd["scale"] == 1.0) & (crowd["seed"] == 6)]
+        assert values(row, metric) == pytest.approx(values(alone, metric), abs=1e-10)
+    assert len(set(np.round(values(crowd, "test log loss"), 8))) == 8  # every setting and seed is another run
+    assert values(tuned, "validation loss")[1] == pytest.approx(values(alone, "validation loss")[0], abs=1e-10)
+    assert not tuned["metric"].str.startswith("test").any()
+
+
+def test_a_diverged_run_is_a_missing_number_not_a_good_one() -> None:
+    table = train_grid({**BASE, "rates": [1e200], "seeds": [5]})
+    assert values(table, "failed") == [1.0]
+    assert np.isnan(values(table, "test log loss") + values(table, "test AUC")).all()
+
+
+def test_gains_on_other_data_train_another_run() -> None:
+    same, other, held_out = (
+        values(train_grid({**BASE, "gain_data": data}), "test log loss") for data in ("same", "other", "held out")
+    )
+    assert values(train_grid(BASE), "test log loss") == same
+    assert np.abs(np.subtract(same, other)).min() > 1e-6
+    assert np.abs(np.subtract(held_out, other)).min() > 1e-6
+    with pytest.raises(ValueError, match=r"Found 'elsewhere'"):
+        train_grid({**BASE, "gain_data": "elsewhere"})
+
+
+def test_comparison_takes_the_studys_cells() -> None:
+    found = compare(
+        Results(None, code="1"), {k: v for k, v in BASE.items() if k not in ("method", "rates", "scales", "seeds")},
+        ["single task", "equal weights"], rates=[0.003, 0.03], scales=[1.0], tuning_seeds=[9], seeds=[5, 6],
+        tune=tune_grid, train=train_grid,
+    )  # fmt: skip
+    assert not found.tuned["metric"].str.startswith("test").any()
+    assert found.chosen["single task"].rate == 0.03
+    assert len(set(values(found.fresh, "test log loss"))) == 4
+
+
+def test_cost_counts_gradients_and_products() -> None:
+    cost = cost_per_step({**BASE, "batch_size": 32}, ["equal weights", "HydaLearn"])
+    assert cost["gradients"].tolist() == [1, 2]
+    forward = 2 * 32 * (4 * 8 + 2 * 8)  # two operations per weight and example
+    backward = 2 * 32 * (4 * 8 + 2 * (2 * 8))  # gradients of all weights, and of the hidden layer from both heads
+    assert cost["Mflop"][0] == pytest.approx((forward + backward) / 1e6)
+    assert cost["Mflop"][1] > 2 * cost["Mflop"][0]
+
+
+def test_static_weights_are_those_of_the_configuration() -> None:
+    setup = Setup.of(BASE, [5, 6])
+    batch = setup.train.batch(torch.arange(30).expand(2, -1))
+    for method, weight in (("single task", 0.0), ("static grid", 1.0)):
+        step = make_weighting(setup, setup.scaled_losses([1.0, 2.0]), {**BASE, "method": method}).backward(batch)
+        assert step.weights.tolist() == [[1.0, 1.0], [weight, weight]]

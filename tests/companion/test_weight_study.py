@@ -1,0 +1,311 @@
+"""The weight study on tiny problems: pairing, controls and their identities."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from companion.store.results import Results
+from companion.studies.hydalearn_synthetic.ablation import VARIANTS, ablate, trainer
+from companion.studies.hydalearn_synthetic.batch_probe import probe, probe_batches
+from companion.studies.hydalearn_synthetic.controls import jump, swap, switch_off
+from companion.studies.hydalearn_synthetic.report import probed_batches, share_measures
+from companion.studies.hydalearn_synthetic.study import DESIGNS, Setup, make_weighting, train_grid
+from companion.studies.hydalearn_synthetic.variants import train_variant
+from companion.train.method_comparison import Choice, choose, compare, differences, intervals, log_difference
+from companion.train.runs import StaticWeights
+from companion.train.weightings import GainElsewhere, ScheduledWeights, Switched, select_tasks, squared_losses
+
+from mtlcore.hydalearn import HydaLearn
+
+BASE: dict[str, Any] = {
+    "design": "composition",
+    "dose": "homogeneous",
+    "rows": [120, 60, 200],
+    "noise": 1.0,
+    "hidden": [8],
+    "epochs": 3,
+    "num_batches": 6,
+    "batch_size": 20,
+    "device": "cpu",
+    "method": "HydaLearn",
+    "rates": [0.01],
+    "scales": [3.0],
+    "seeds": [1, 2, 3],
+}
+
+
+def values(table: pd.DataFrame, metric: str, **where: object) -> list[float]:
+    rows = table[table["metric"] == metric]
+    for column, value in where.items():
+        rows = rows[rows[column] == value]
+    return rows.sort_values("seed")["value"].to_list()
+
+
+def test_a_run_in_a_crowd_equals_the_run_alone() -> None:
+    crowd = train_grid({**BASE, "rates": [0.01, 0.03], "scales": [1.0, 3.0]})
+    alone = train_grid({**BASE, "rates": [0.03], "seeds": [2]})
+    for metric in ("validation loss", "test loss"):
+        row = crowd[(crowd["rate"] == 0.03) & (crowd["scale"] == 3.0) & (crowd["seed"] == 2)]
+        assert values(row, metric) == pytest.approx(values(alone, metric), abs=1e-10)
+    assert len(set(np.round(values(crowd, "test loss"), 8))) == 12  # every setting and seed is another run
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("method", ["single task", "equal weights", "HydaLearn", "cosine gate", "DWA"])
+def test_every_design_trains_with_every_kind_of_method(design: str, method: str) -> None:
+    table = train_grid({**BASE, "design": design, "method": method, "seeds": [1]})
+    assert values(table, "failed") == [0.0]
+    assert 0 < values(table, "test loss")[0] < 3
+
+
+def test_a_diverged_run_is_a_missing_number_not_a_good_one() -> None:
+    table = train_grid({**BASE, "rates": [1e200], "seeds": [1]})
+    assert values(table, "failed") == [1.0]
+    assert np.isnan(values(table, "test loss")).all()
+
+
+def test_the_single_task_ignores_the_auxiliary_and_its_scale() -> None:
+    table = train_grid({**BASE, "method": "single task", "scales": [1.0, 30.0]})
+    assert values(table, "test loss", scale=1.0) == values(table, "test loss", scale=30.0)
+
+
+def test_replayed_weights_give_the_same_run_and_swapped_ones_another() -> None:
+    table = swap(BASE)
+    own, replayed, swapped, averaged = (
+        np.array(values(table, "test loss", weights=name)) for name in ("own", "replayed", "swapped", "averaged")
+    )
+    assert np.abs(own - replayed).max() < 1e-10
+    assert np.abs(own - swapped).min() > 1e-5
+    assert np.abs(averaged - swapped).min() > 1e-5
+
+
+def test_the_jump_changes_nothing_before_it_and_the_share_after_it() -> None:
+    configuration = {**BASE, "design": "drift", "epochs": 4, "num_batches": 20}
+    jumped, control = (jump({**configuration, "jump_epoch": epoch}) for epoch in (2, 4))
+    a, b = (t.pivot(index="epoch", columns="seed", values="value").to_numpy() for t in (jumped, control))
+    assert np.abs(a[:2] - b[:2]).max() < 1e-12
+    assert (a[2:] < b[2:]).mean() > 0.5
+    assert np.abs(a[2:] - b[2:]).max() > 1e-2
+
+
+def test_never_off_is_a_static_weight_and_off_from_the_start_is_the_single_task() -> None:
+    off = switch_off({**BASE, "off_epochs": [0, 1, 3]})
+    static = train_grid({**BASE, "method": "static grid"})
+    single = train_grid({**BASE, "method": "single task"})
+    assert values(off, "test loss", off_epoch=3) == pytest.approx(values(static, "test loss"), abs=1e-10)
+    assert values(off, "test loss", off_epoch=0) == pytest.approx(values(single, "test loss"), abs=1e-10)
+    assert np.abs(np.subtract(values(off, "test loss", off_epoch=1), values(static, "test loss"))).max() > 1e-5
+
+
+def test_the_last_epoch_is_no_better_than_the_best() -> None:
+    names = ("validation loss", "last validation loss", "best epoch")
+    for rate, stops in ((0.1, True), (0.0003, False)):
+        off = switch_off({**BASE, "rates": [rate], "off_epochs": [1, 3]})
+        best, last, when = (np.array(values(off, name)) for name in names)
+        assert (when < 3).any() == stops
+        assert np.array_equal(last > best, when < 3)
+        assert (last >= best).all()
+
+
+def test_after_the_jump_a_switched_off_task_cannot_matter() -> None:
+    configuration = {**BASE, "design": "drift", "off_epochs": [1]}
+    jumped, control = (switch_off({**configuration, "jump_epoch": epoch}) for epoch in (1, 3))
+    assert values(jumped, "test loss") == values(control, "test loss")
+    on = {**configuration, "off_epochs": [3]}
+    jumped, control = (switch_off({**on, "jump_epoch": epoch}) for epoch in (1, 3))
+    assert values(jumped, "test loss") != values(control, "test loss")
+
+
+def test_probed_shares_are_hydalearns_and_the_held_out_ones_its_first_order_gains_there() -> None:
+    configuration = {**BASE, "dose": "i.i.d.", "checkpoints": [0], "probe_dose": "homogeneous", "probe_batches": 8}
+    batches = probed_batches(probe(configuration).assign(probe_dose="homogeneous"))
+    assert sorted(batches[batches["seed"] == 1]["minor share"]) == [0.0] * 6 + [1.0] * 2
+    # The same at step 0, where the model has its initial weights, from HydaLearn itself.
+    setup = Setup.of(configuration, [1, 2, 3])
+    losses_fn = setup.scaled_losses([3.0] * 3)
+    exact = HydaLearn(setup.model, losses_fn, setup.shared)
+    held_out = HydaLearn(setup.model, losses_fn, setup.shared, gain="first_order")
+    listed, _ = probe_batches(configuration, setup)
+    batch = listed.batch(torch.zeros(3, 1, dtype=torch.int64))
+    first = batches[batches["batch"] == 0].sort_values("seed")
+    assert exact.backward(batch).weights[1].tolist() == pytest.approx(first["share"].to_list(), abs=1e-9)
+    again = held_out.backward(batch, setup.test.batch(setup.test.chunks()[0])).weights[1].tolist()
+    assert again == pytest.approx(first["held-out share"].to_list(), abs=1e-9)
+
+
+def test_composition_explains_the_share_where_it_varies() -> None:
+    shares = pd.concat(
+        probe({**BASE, "rows": [400, 60, 400], "noise": 0.1, "checkpoints": [60], "probe_dose": dose,
+               "probe_batches": 40, "num_batches": 20, "dose": "i.i.d."}).assign(probe_dose=dose)
+        for dose in ("homogeneous", "fixed")
+    )  # fmt: skip
+    measures = share_measures(probed_batches(shares)).groupby("probe_dose").mean()
+    assert measures["held-out R squared"]["homogeneous"] > 0.25  # 1 / 40 by chance
+    assert np.isnan(measures["R squared"]["fixed"])
+
+
+def test_gains_can_be_measured_elsewhere() -> None:
+    tables = {data: train_grid({**BASE, "gain_data": data}) for data in ("same", "other", "held out")}
+    assert len({values(table, "test loss")[0] for table in tables.values()}) == 3
+    with pytest.raises(ValueError, match="Parameter `gain_data`"):
+        train_grid({**BASE, "gain_data": "elsewhere"})
+    setup = Setup.of({**BASE, "gain_data": "held out"}, [1])
+    assert set(setup.withheld.tolist()).isdisjoint(setup.train.batches.flatten().tolist())
+    assert len(setup.withheld) == 24
+
+
+def test_weightings_do_what_they_say() -> None:
+    setup = Setup.of(BASE, [1, 2])
+    batch = setup.train.batch(torch.zeros(2, 1, dtype=torch.int64))
+    plain = squared_losses(setup.model, batch)
+    scaled = setup.scaled_losses([2.0, 5.0])
+    main, auxiliary = scaled(setup.model, batch)
+    assert torch.equal(main, plain[0])
+    assert torch.allclose(auxiliary, torch.tensor([2.0, 5.0], dtype=torch.float64) * plain[1], atol=1e-14)
+    swapped = select_tasks(squared_losses, [1, 0])(setup.model, batch)
+    x, y = batch
+    assert torch.equal(swapped[0], (setup.model(x)[0] - y[1]).square().mean(-1))
+    weights = torch.arange(8, dtype=torch.float64).reshape(2, 2, 2)
+    schedule = ScheduledWeights(setup.model, squared_losses, weights)
+    late = StaticWeights(setup.model, squared_losses, -torch.ones(2, 2, dtype=torch.float64))
+    switched = Switched(schedule, late, 2)
+    found = [switched.backward(batch).weights for _ in range(3)]
+    assert torch.equal(found[0], weights[0])
+    assert torch.equal(found[1], weights[1])
+    assert torch.equal(found[2], late.weights)
+    assert isinstance(make_weighting(setup, squared_losses, {**BASE, "gain_data": "other"}), GainElsewhere)
+
+
+def tuning(losses: dict[tuple[float, float], list[float]]) -> pd.DataFrame:
+    rows = [
+        {"scale": scale, "rate": rate, "seed": seed, "metric": "validation loss", "value": value}
+        for (scale, rate), seeds in losses.items()
+        for seed, value in enumerate(seeds)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_choosing_takes_the_least_mean_and_names_edges() -> None:
+    grid = {(1.0, 0.1): [3.0, 3.0], (1.0, 0.2): [1.0, 2.0], (1.0, 0.3): [2.0, 2.0]}
+    assert choose(tuning(grid), "m") == Choice(0.2, 1.0, ())
+    grid[(3.0, 0.2)] = [0.9, 1.9 + 1e-6]
+    assert choose(tuning(grid), "m").edges == ("m: the best scale, 3, lies at an edge of its grid: widen it.",)
+
+
+def test_smoothing_by_nothing_is_hydalearn() -> None:
+    own, smoothed = train_grid(BASE), [train_variant({**BASE, "smoothing": decay}) for decay in (0.0, 0.9)]
+    assert values(smoothed[0], "test loss") == pytest.approx(values(own, "test loss"), abs=1e-10)
+    assert np.abs(np.subtract(values(smoothed[1], "test loss"), values(own, "test loss"))).min() > 1e-4
+    one = {**BASE, "num_batches": 1, "epochs": 1, "dose": "i.i.d."}  # the average of one step is that step
+    assert values(train_variant({**one, "smoothing": 0.9}), "test loss") == pytest.approx(
+        values(train_grid(one), "test loss"), abs=1e-10
+    )
+
+
+def test_heads_that_start_equal_start_as_the_main_task_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[torch.Tensor, ...]] = []
+
+    def look(setup: Setup, *_: Any) -> Any:
+        seen.append(
+            tuple(p.detach().clone() for n, p in setup.model.named_parameters() if "heads" in n and "weight" in n)
+        )
+        raise InterruptedError
+
+    monkeypatch.setattr("companion.studies.hydalearn_synthetic.variants.train", look)
+    for equal in (True, False):
+        with pytest.raises(InterruptedError):
+            train_variant({**BASE, "equal_heads": equal})
+    (main, auxiliary), (as_drawn, other) = seen
+    assert torch.equal(main, as_drawn)
+    assert torch.equal(main, auxiliary)
+    assert not torch.equal(main, other)
+
+
+def test_an_edge_on_a_plateau_says_so() -> None:
+    grid = {(1.0, 0.1): [1.0, 2.2], (3.0, 0.1): [1.1, 2.0], (10.0, 0.1): [1.0, 2.05]}
+    (edge,) = choose(tuning(grid), "m").edges
+    # 3 minus 10 is +0.1 and -0.05: mean 0.025, spread 0.106, half-width 12.706 * 0.106 / sqrt(2) = 0.953
+    assert edge == (
+        "m: the best scale, 10, lies at an edge of its grid, but 2 tuning seeds do not tell it from 3: "
+        "there the loss is higher by 0.025 [-0.928, 0.978]."
+    )
+
+
+def test_choosing_leaves_failed_settings_out() -> None:
+    failed = {(1.0, 0.1): [1.0, float("nan")], (1.0, 0.2): [4.0, 4.0]}
+    assert choose(tuning(failed), "m").rate == 0.2
+    with pytest.raises(ValueError, match="Found none"):
+        choose(tuning({(1.0, 0.1): [float("nan")]}), "m")
+
+
+def test_log_differences_are_paired_and_failed_pairs_counted() -> None:
+    runs = pd.DataFrame(
+        [
+            {"seed": seed, "method": method, "metric": "test loss", "value": value}
+            for method, losses in {"a": [1.1, 2.2, 4.0, 1.0], "b": [1.0, 2.0, np.nan, 1.0]}.items()
+            for seed, value in enumerate(losses)
+        ]
+    )
+    late = pd.DataFrame([{"seed": 4, "method": "a", "metric": "test loss", "value": 9.0}])  # b never ran on seed 4
+    interval, failed = log_difference(pd.concat([runs, late]), "method", "a", "b", 0.95)
+    assert (interval.count, failed) == (3, 1)
+    assert interval.mean == pytest.approx(2 / 3 * np.log(1.1), abs=1e-12)
+
+
+def test_a_comparison_tunes_then_trains_fresh_seeds() -> None:
+    found = compare(
+        Results(None, "test"),
+        {k: v for k, v in BASE.items() if k not in ("method", "rates", "scales", "seeds")},
+        ["single task", "HydaLearn"],
+        rates=[0.003, 0.01],
+        scales=[1.0, 3.0],
+        tuning_seeds=[10, 11],
+        seeds=[1, 2, 3],
+    )
+    assert set(found.tuned["seed"]) == {10, 11}
+    assert set(found.fresh["seed"]) == {1, 2, 3}
+    assert found.chosen["single task"].scale == 1.0
+    table = differences(found.fresh, "method", "HydaLearn", ["single task"], 0.95)
+    assert list(table["reference"]) == ["single task"]
+    logs = np.log(values(found.fresh, "test loss", method="HydaLearn")) - np.log(
+        values(found.fresh, "test loss", method="single task")
+    )
+    assert [found.mean for found in intervals(table)] == list(table["mean"])
+    assert table["mean"][0] == pytest.approx(logs.mean(), abs=1e-12)
+
+
+def test_options_are_compared_with_the_defaults_on_the_same_seeds() -> None:
+    base = {k: v for k, v in BASE.items() if k not in ("dose", "method", "rates", "scales", "seeds")}
+    what: dict[str, Any] = {"doses": ["fixed"], "rates": [0.01], "scale": 3.0, "seeds": [1, 2, 3], "confidence": 0.95}
+    options = ["trial step = learning rate", "auxiliary scale x 10", "first order"]
+    table = ablate(Results(None, "test"), base, options, **what).set_index("option")
+    assert abs(table["mean"]["first order"]) < 1e-3 < abs(table["mean"]["auxiliary scale x 10"])
+    scaled, plain = (
+        values(train_grid({**BASE, "dose": "fixed", "scales": [scale]}), "test loss") for scale in (30.0, 3.0)
+    )
+    assert table["mean"]["auxiliary scale x 10"] == pytest.approx(np.mean(np.log(scaled) - np.log(plain)), abs=1e-12)
+    own_rate, default = (
+        values(train_grid({**BASE, "dose": "fixed", "trial_step": step}), "test loss") for step in (0.01, 1e-3)
+    )
+    step = np.mean(np.log(own_rate) - np.log(default))
+    assert table["mean"]["trial step = learning rate"] == pytest.approx(step, abs=1e-12)
+
+
+def test_every_option_departs_from_the_defaults() -> None:
+    plain = values(train_grid(BASE), "test loss")
+    for option, changes in VARIANTS.items():
+        known = {k: 0.01 if v == "rate" else v for k, v in changes.items() if k != "factor"}
+        if known:
+            assert values(trainer(known)({**BASE, **known}), "test loss") != plain, option
+
+
+def test_an_option_whose_runs_all_fail_is_shown_as_failed() -> None:
+    base = {k: v for k, v in BASE.items() if k not in ("dose", "method", "rates", "scales", "seeds")}
+    table = ablate(
+        Results(None, "test"), base, ["first order"], doses=["fixed"], rates=[1e200], scale=1.0, seeds=[1, 2],
+        confidence=0.95,
+    )  # fmt: skip
+    assert table["failed"].tolist() == [2]
+    assert table["mean"].isna().all()
