@@ -1,6 +1,7 @@
 """What the AdaTask optimizers share: groups, state, and one update per task by torch's own kernels."""
 
 from collections.abc import Callable, Sequence
+from operator import is_
 from typing import Any, ClassVar
 
 import torch
@@ -85,9 +86,12 @@ class AdaTaskOptimizer(Optimizer):
     @eager
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clears ``p.grad`` as torch does, and forgets the task gradients of every parameter."""
-        super().zero_grad(set_to_none)
+        if not set_to_none:
+            super().zero_grad(set_to_none)
         for group in self.param_groups:
             for p in group["params"]:
+                if set_to_none:
+                    p.grad = None
                 if set_to_none or record_of(p) is None:  # else the zeros in `p.grad` say so, and memory is kept
                     forget(p)
 
@@ -136,19 +140,15 @@ class AdaTaskOptimizer(Optimizer):
                 if scale is not None:
                     _divide(per_task, ordinary, scale)
                 kernel = self._kernel(group)
+                together: dict[int, list[Any]] = {}
+                for p in per_task:  # those that were weighted together take their step together
+                    weighted = group["task_weights"] == "updates"
+                    together.setdefault(id(getattr(p, "task_weights", None)) if weighted else 0, []).append(p)
+                for params in together.values():
+                    ordinary = self._step_tasks(group, params, kernel, ordinary)
                 if ordinary:
-                    rows = [self._prepared(p, group, (), kernel) for p in ordinary]
-                    parts = [local(p) for p in ordinary]
-                    grads = _ordered(parts, [local(p.grad) for p in ordinary if p.grad is not None], kernel)
+                    parts, grads, rows = self._ordinary(group, ordinary, kernel)
                     self._update(group, parts, grads, rows, kernel, group["lr"], group.get("weight_decay", 0.0))
-                if group["task_weights"] == "updates":  # those that were weighted together take their step together
-                    together: dict[int, list[Any]] = {}
-                    for p in per_task:
-                        together.setdefault(id(getattr(p, "task_weights", None)), []).append(p)
-                    for params in together.values():
-                        self._step_tasks(group, params, kernel)
-                else:
-                    self._step_tasks(group, per_task, kernel)
         return loss
 
     def _tell_of_ordinary_steps(self, any_task: bool) -> None:
@@ -161,18 +161,29 @@ class AdaTaskOptimizer(Optimizer):
             "(nothing where there is none). Call task_backward(losses, shared) in place of loss.backward().",
         )
 
-    def _step_tasks(self, group: Group, params: list[Any], kernel: Kernel) -> None:
+    def _ordinary(self, group: Group, params: list[Tensor], kernel: Kernel) -> tuple[list[Tensor], list[Tensor], Rows]:
+        """Returns what the ordinary step of parameters is made of: their parts, gradients and states."""
+        parts = [local(p) for p in params]
+        grads = _ordered(parts, [local(p.grad) for p in params if p.grad is not None], kernel)
+        return parts, grads, [row for rows in self._rows_of(params, group, (), kernel) for row in rows]
+
+    def _step_tasks(self, group: Group, params: list[Any], kernel: Kernel, ordinary: list[Tensor]) -> list[Tensor]:
+        """Takes the step by task of some parameters, and in its first call, where that fits, the ordinary ones'.
+
+        Returns:
+            The ordinary ones that are left. They share a call because one costs more than the few numbers of a head.
+        """
         num_tasks, lr, weight_decay = (group[k] for k in ("num_tasks", "lr", "weight_decay"))
         everyone = (True,) * num_tasks
         flags = [getattr(p, "task_reached", None) or everyone for p in params]
         params = [p for p, reached in zip(params, flags, strict=True) if any(reached)]
         if not params:
-            return
+            return ordinary
         flags = [reached for reached in flags if any(reached)]
         pairs = [self.task_gradients_and_weights(p, group) for p in params]
         weights = pairs[0][1]  # the same for all
         grads = [task_grad.unbind() for task_grad, _ in pairs]
-        rows = [self._task_rows(p, group, kernel) for p in params]
+        rows = self._rows_of(params, group, (num_tasks,), kernel)
         parts = [local(p) for p in params]
 
         # One task without weights is torch's own optimizer, to the bit, if torch does the decay itself. Otherwise it is
@@ -208,9 +219,18 @@ class AdaTaskOptimizer(Optimizer):
                 torch._foreach_addcmul_(task_places, updates, views)
             else:  # every one of these updates is proportional to lr
                 task_lr = lr if weights is None else lr * weights[t]
+                if ordinary and weights is None and weight_decay == group.get("weight_decay", 0.0):
+                    own_places, own_grads, own_rows = self._ordinary(group, ordinary, kernel)
+                    task_places, task_grads, task_rows = (
+                        task_places + own_places,
+                        task_grads + own_grads,
+                        task_rows + own_rows,
+                    )
+                    ordinary = []
                 self._update(group, task_places, task_grads, task_rows, kernel, task_lr, weight_decay)
         if halves:
             torch._foreach_add_(halves, list(sums.values()))
+        return ordinary
 
     def _update(
         self,
@@ -231,29 +251,48 @@ class AdaTaskOptimizer(Optimizer):
 
         Without a fused kernel at all, torch chooses itself: foreach where that pays, which on a CPU it does not.
         """
-        foreach, fused, params = group["foreach"], group["fused"], [local(p) for p in group["params"]]
-        known = all(type(p) in (Tensor, torch.nn.Parameter) for p in params)
-        if foreach is None and fused is None and known and self.fused_op is not None:
-            fused = all(fits_fused(p, self.fused_op) for p in params)
-            foreach = not fused and not needs_float_lr(group)
+        foreach, fused = group["foreach"], group["fused"]
+        if foreach is None and fused is None and self.fused_op is not None:
+            params = [local(p) for p in group["params"]]
+            if {Tensor, torch.nn.Parameter}.issuperset(map(type, params)):
+                fused = all(fits_fused(p, self.fused_op) for p in params)
+                foreach = not fused and not needs_float_lr(group)
         return {"foreach": foreach, "fused": fused}
 
-    def _task_rows(self, p: Tensor, group: Group, kernel: Kernel) -> Rows:
-        """Returns the state of ``p`` as one dictionary of views per task, the same ones while the state is the same."""
-        state = self._prepared(p, group, (group["num_tasks"],), kernel)
-        known: dict[Tensor, tuple[dict[str, Tensor], Rows]] = self.__dict__.setdefault("_rows", {})
-        before = known.get(p)
-        if before is not None and all(before[0].get(name) is value for name, value in state.items()):
-            return before[1]
-        views = [value.unbind() for value in state.values()]
-        rows = [dict(zip(state, task_views, strict=True)) for task_views in zip(*views, strict=True)]
-        known[p] = state, rows
-        return rows
+    def _rows_of(self, params: Sequence[Tensor], group: Group, leading: tuple[int, ...], kernel: Kernel) -> list[Rows]:
+        """Returns for each parameter its state [*leading, *p.shape], made where it is not there yet, as dictionaries.
 
-    def _prepared(self, p: Tensor, group: Group, leading: tuple[int, ...], kernel: Kernel) -> dict[str, Tensor]:
-        """Returns the state that a step of ``p`` needs, [*leading, *p.shape] each, made where it is not there yet."""
-        state: dict[str, Tensor] = self.state[p]
+        There is one per task, or one in all without ``leading``; they are the same ones while the state is the same.
+        """
+        known: dict[Tensor, tuple[Any, list[Tensor], Rows]] = self.__dict__.setdefault("_rows", {})
         initial = self.initial_state(group)
+        names = ("step", *initial)
+        # As in torch: kernels that read the count on the device find it there, the others on the host.
+        on_device = bool(kernel["fused"] or group.get("capturable", False))
+        needs = (leading, on_device, names)
+        found = []
+        for p in params:
+            state: dict[str, Tensor] = self.state[p]
+            before = known.get(p)
+            if before is None or before[0] != needs or not all(map(is_, map(state.get, names), before[1])):
+                self._prepare(p, state, initial, leading, kernel, p.device if on_device else torch.device("cpu"))
+                held = [state[name] for name in names]
+                each = [local(value).unbind() if leading else (local(value),) for value in held]
+                rows = [dict(zip(names, views, strict=True)) for views in zip(*each, strict=True)]
+                known[p] = before = needs, held, rows
+            found.append(before[2])
+        return found
+
+    def _prepare(
+        self,
+        p: Tensor,
+        state: dict[str, Tensor],
+        initial: dict[str, float],
+        leading: tuple[int, ...],
+        kernel: Kernel,
+        device: torch.device,
+    ) -> None:
+        """Makes what is missing of a state, and brings its count to the device where it is read."""
         for name, value in initial.items():
             if name not in state:  # also a buffer asked for later, as momentum raised from 0 by a scheduler
                 state[name] = self._new_state(p, leading)
@@ -262,11 +301,8 @@ class AdaTaskOptimizer(Optimizer):
             # torch's own optimizers count in the default dtype; per task it is float32, whatever the default
             double = torch.get_default_dtype() == torch.float64 and not leading and not kernel["fused"]
             state["step"] = torch.zeros(leading, dtype=torch.float64 if double else torch.float32)
-        # As in torch: kernels that read the count on the device find it there, the others on the host.
-        device = p.device if kernel["fused"] or group.get("capturable", False) else torch.device("cpu")
         if state["step"].device != device:
             state["step"] = state["step"].to(device)
-        return {name: local(state[name]) for name in ("step", *initial)}
 
     def _new_state(self, p: Tensor, leading: tuple[int, ...]) -> Tensor:
         """Returns memory [*leading, *p.shape], in the order of ``p`` for each task."""

@@ -20,6 +20,8 @@ _NON_NEGATIVE = ("lr", "eps", "weight_decay", "alpha", "momentum", "lr_decay", "
 @cache
 def _has_kernel(fused_op: str, device_type: str) -> bool:
     """Asks torch's dispatcher whether the fused operator is implemented for a kind of device."""
+    if device_type == "meta":  # "implemented" there by an operator that does nothing at all
+        return False
     return torch._C._dispatch_has_kernel_for_dispatch_key(fused_op, torch._C._dispatch_key_for_device(device_type))
 
 
@@ -27,7 +29,6 @@ def fits_fused(p: Tensor, fused_op: str | None) -> bool:
     """Whether torch's fused kernel can update ``p``: it walks the memory of a tensor, which therefore has no holes."""
     return (
         fused_op is not None
-        and not p.is_meta  # "implemented" there by an operator that does nothing at all
         and p.is_floating_point()
         and _has_kernel(fused_op, p.device.type)
         and (p.is_contiguous() or p.stride() == torch.empty_like(p).stride())
@@ -152,10 +153,11 @@ def check_step(
     per_task: list[Tensor] = []
     ordinary: list[Tensor] = []
     for p in group["params"]:
-        task_grad, record = task_grad_of(p), record_of(p)
-        if record is not None and task_grad is not None:
-            _check_record(p, record, group, scaler)
-        grad = p.grad if task_grad is None else task_grad
+        task_grad, grad = task_grad_of(p), p.grad
+        if task_grad is not None:
+            grad, record = task_grad, record_of(p)
+            if record is not None:
+                _check_record(p, record, group, scaler)
         if grad is None:
             continue
         known = state.get(p)
@@ -184,7 +186,9 @@ def check_step(
 
 def _check_task_grad(p: Tensor, task_grad: Tensor, group: Group) -> None:
     num_tasks, weights = group["num_tasks"], group["task_weights"]
-    fits = task_grad.shape == (num_tasks, *p.shape) and local(task_grad).shape == (num_tasks, *local(p).shape)
+    fits = task_grad.shape == (num_tasks, *p.shape)
+    if fits and local(p) is not p:
+        fits = local(task_grad).shape == (num_tasks, *local(p).shape)
     if not fits or task_grad.dtype != p.dtype or task_grad.device != p.device:
         raise ValueError(
             f"A `task_grad` should have shape {(num_tasks, *p.shape)} for `num_tasks = {num_tasks}`, and dtype and "
@@ -197,8 +201,10 @@ def _check_task_grad(p: Tensor, task_grad: Tensor, group: Group) -> None:
             f"A `task_reached` should hold {num_tasks} booleans, one per task. "
             f"Found {len(reached)}. Let `task_backward` set it."
         )
+    if not isinstance(weights, Tensor) or weights.ndim != 2:
+        return
     runs = p.shape[:1] if task_grad.layout is torch.strided else ()
-    if isinstance(weights, Tensor) and weights.ndim == 2 and (weights.shape[1:] != runs or local(p) is not p):
+    if weights.shape[1:] != runs or local(p) is not p:
         raise ValueError(
             "Parameter `task_weights` [T, R] should be for the R runs that parameters [R, *shape] stack. Found "
             f"weights of shape {tuple(weights.shape)} and a parameter of shape {tuple(p.shape)}. "

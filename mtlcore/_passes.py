@@ -1,6 +1,6 @@
 """T backward passes through one graph, and what the graph says: its leaves and its lowest precision."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.distributed as dist
@@ -60,20 +60,21 @@ def backward_passes(losses: Sequence[Tensor | None], kept: Sequence[Tensor], tak
             p.grad = grad
 
 
-def _nodes(losses: Sequence[Tensor | None]) -> list[torch.autograd.graph.Node]:
-    """Returns the nodes of the losses' graph, each once."""
+def _nodes(losses: Sequence[Tensor | None]) -> Iterator[tuple[torch.autograd.graph.Node, bool]]:
+    """Yields the nodes of the losses' graph, each once, and whether others follow on it."""
     found = dict.fromkeys(loss.grad_fn for loss in losses if loss is not None and loss.grad_fn is not None)
     nodes = list(found)
     for node in nodes:  # which grows
-        for following, _ in node.next_functions:
+        next_functions = node.next_functions
+        for following, _ in next_functions:
             if following is not None and following not in found:
                 found[following] = None
                 nodes.append(following)
-    return nodes
+        yield node, bool(next_functions)
 
 
 def _has_ddp(losses: Sequence[Tensor | None]) -> bool:
-    return any(type(node).__name__ == "_DDPSinkBackward" for node in _nodes(losses))
+    return any(type(node).__name__ == "_DDPSinkBackward" for node, _ in _nodes(losses))
 
 
 def graph_leaves(losses: Sequence[Tensor | None]) -> tuple[list[Tensor], bool, float]:
@@ -84,15 +85,16 @@ def graph_leaves(losses: Sequence[Tensor | None]) -> tuple[list[Tensor], bool, f
         and the coarsest rounding (machine epsilon) of what was computed on the way.
     """
     leaves = [loss for loss in losses if loss is not None and loss.grad_fn is None]
-    hides = False
-    dtypes = {loss.dtype for loss in losses if loss is not None}
-    for node in _nodes(losses):
-        if type(node).__name__ == "AccumulateGrad":
+    kinds, dtypes = set(), {loss.dtype for loss in losses if loss is not None}
+    for node, goes_on in _nodes(losses):
+        if not goes_on and type(node).__name__ == "AccumulateGrad":
             leaves.append(node.variable)  # type: ignore[attr-defined]
             dtypes.add(leaves[-1].dtype)
             continue
-        dtypes.update([output.dtype for output in node._input_metadata])
-        hides = hides or issubclass(type(node), torch.autograd.function.BackwardCFunction)
+        kinds.add(type(node))
+        for output in node._input_metadata:
+            dtypes.add(output.dtype)
+    hides = any(issubclass(kind, torch.autograd.function.BackwardCFunction) for kind in kinds)
     leaves = as_sharded(leaves)
     check_sharded(leaves)
     return leaves, hides, max(torch.finfo(dtype).eps for dtype in dtypes if dtype.is_floating_point)

@@ -233,6 +233,7 @@ def begin(params: Sequence[Tensor], num_tasks: int, unscaled: bool = False) -> N
     Raises:
         ValueError: Before anything changes.
     """
+    params = [p for p in params if vars(p)]  # only these may hold something
     stale = [p for p in params if (record := record_of(p)) is not None and p.grad is not record.grad]
     for p in stale:  # taken away, and perhaps made anew by another backward pass
         forget(p)
@@ -271,18 +272,16 @@ def attach(
     """
     for p, view, total, flags in zip(rows.params, rows.views(), totals, reached, strict=True):
         if True in flags:
-            others, grad, task_grad = p.grad, total.data, view  # `data`: a version counter of its own
+            others, grad, task_grad, norm = p.grad, total.data, view, None  # `data`: a version counter of its own
             if others is not None:
                 others = local(others)
                 grad = added(grad, others)
-            record = TaskRecord(grad, 0, others, rows=rows, task_grad=view, **changes)
             if local(p) is not p:
                 grad, task_grad = like(p, grad), like(p, view)
-                record.grad, record.task_grad, record.norm = grad, task_grad, norm_of(grad)
-            p.grad, record.version = grad, grad._version
-            vars(p).update(
-                task_grad=task_grad,
-                task_reached=None if False not in flags else tuple(flags),
-                task_weights=None,
-                task_record=record,
+                norm = norm_of(grad)
+            p.grad, attributes = grad, vars(p)
+            attributes["task_grad"], attributes["task_weights"] = task_grad, None
+            attributes["task_reached"] = tuple(flags) if False in flags else None
+            attributes["task_record"] = TaskRecord(
+                grad, grad._version, others, rows=rows, task_grad=task_grad, norm=norm, **changes
             )

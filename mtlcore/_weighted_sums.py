@@ -74,6 +74,15 @@ def weighted_rows(task_grad: Tensor, weights: Tensor) -> Tensor:
     return with_numbers(task_grad, torch.where(view == 0, 0, values) * view)
 
 
+def scaled(grad: Tensor, weight: Tensor) -> Tensor:
+    """Returns ``weight`` [] or [R] times a gradient [*shape]; zeros where the weight is 0, whatever stands there."""
+    if weight.ndim and grad.is_sparse:
+        grad = grad.to_dense()  # for its rows are of several runs
+    values = numbers(grad)
+    weight = weight.to(values.device, values.dtype).reshape(weight.shape + (1,) * (values.ndim - 1) * weight.ndim)
+    return with_numbers(grad, (values * weight).masked_fill_(weight == 0, 0))
+
+
 def task_weight_view(weights: Tensor, task_grad: Tensor) -> Tensor:
     """Returns ``weights`` [T] or [T, R] so that they broadcast against the numbers of ``task_grad`` [T, ...]."""
     weights = weights.to(dtype=task_grad.dtype, device=task_grad.device)

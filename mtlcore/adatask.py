@@ -28,6 +28,7 @@ optimizer, to the bit under the same ``foreach`` and ``fused`` flags.
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim.adagrad import adagrad
 from torch.optim.adam import adam
@@ -109,23 +110,18 @@ class AdaTaskAdam(AdaTaskOptimizer):
     def update(
         self, group: Group, params: list[Tensor], grads: list[Tensor], state: dict[str, list[Tensor]], options: Group
     ) -> None:
-        """Calls torch's adam."""
+        """Calls torch's adam, or directly its fused kernel: what is around that takes longer than few numbers."""
         beta1, beta2 = group["betas"]
-        adam(
-            params,
-            grads,
-            state["exp_avg"],
-            state["exp_avg_sq"],
-            state.get("max_exp_avg_sq", []),
-            state["step"],
-            amsgrad=group["amsgrad"],
-            beta1=beta1,
-            beta2=beta2,
-            eps=group["eps"],
-            capturable=group["capturable"],
-            decoupled_weight_decay=group["decoupled_weight_decay"],
-            **options,
-        )
+        options |= {"amsgrad": group["amsgrad"], "beta1": beta1, "beta2": beta2, "eps": group["eps"]}
+        first, second, largest = state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq", [])
+        if options["fused"] and isinstance(options["lr"], float) and len({(p.dtype, p.device) for p in params}) == 1:
+            del options["foreach"], options["fused"]
+            torch._foreach_add_(state["step"], 1)
+            kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+            kernel(params, grads, first, second, largest, state["step"], **options)
+        else:
+            options |= {name: group[name] for name in ("capturable", "decoupled_weight_decay")}
+            adam(params, grads, first, second, largest, state["step"], **options)
 
 
 class AdaTaskAdamW(AdaTaskAdam):

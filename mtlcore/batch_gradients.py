@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from mtlcore._rows import Rows, SparseRows, grouped
 from mtlcore._sharded import as_sharded, like, local
 from mtlcore._task_record import begin, new_rows, task_grad_of
 from mtlcore._touched import added, numbers, settled, with_numbers
+from mtlcore._weighted_sums import scaled
 from mtlcore.task_gradients import add_rows
 
 
@@ -62,8 +64,8 @@ class Gradients:
             for p, grad in zip(heads, grads[start:], strict=True):
                 head_rows[p][t] = None if grad is None else settled(grad)
 
-        scaled = losses if scale is None else [None if loss is None else loss * scale for loss in losses]
-        backward_passes(scaled, [*ordered, *heads], take)
+        larger = losses if scale is None else [None if loss is None else loss * scale for loss in losses]
+        backward_passes(larger, [*ordered, *heads], take)
         gradients = cls([done for rows in tables for done in rows.finish()], reached, head_rows, eps, scale)
         if scale is not None:
             for_all = [numbers(rows.table) for rows in gradients.reached_tables]
@@ -107,17 +109,13 @@ class Gradients:
         """Adds task gradients, and their sum with weights [T] or [T, R], to the parameters; heads get the sum alone."""
         for rows in self.tables:
             add_rows(rows, [self.reached[p] for p in rows.params], weights, weighed_by, self.scale)
-        head_weights = weights if scales_heads else torch.ones_like(weights)
-        for group in grouped(p for p, grads in self.heads.items() if any(grad is not None for grad in grads)):
-            # A large head has its own tasks' rows only; small ones share a table, with zeros for the others' tasks.
-            tasks = [t for t, grad in enumerate(self.heads[group[0]]) if len(group) > 1 or grad is not None]
-            rows = Rows(group, len(tasks))
-            for row, t in enumerate(tasks):
-                rows.write(row, [self.heads[p][t] for p in group])
-            chosen = head_weights if len(tasks) == len(weights) else torch.stack([head_weights[t] for t in tasks])
-            for table in rows.finish():
-                for p, total in zip(table.params, table.totals(chosen, self.scale), strict=True):
-                    p.grad = like(p, total.data if p.grad is None else added(local(p.grad), total))
+        factors = (weights if scales_heads else torch.ones_like(weights)).unbind()
+        for p, grads in self.heads.items():
+            parts = [scaled(grad, factor) for grad, factor in zip(grads, factors, strict=True) if grad is not None]
+            if parts:
+                total = reduce(added, parts)
+                total = total if self.scale is None else total * self.scale
+                p.grad = like(p, total if p.grad is None else added(local(p.grad), total))
 
 
 def trainable(shared: Shared) -> list[Tensor]:

@@ -6,6 +6,7 @@ r"""Main-task gains: by how much a trial step along each task's gradient lowers 
     \theta'_t = \theta - a \nabla L_t \;\text{(trial rule "sgd")}
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -130,7 +131,7 @@ class GainMeter:
         if self._own_step:
             return optimizer_trial(self._trial_step, grads, task, gradients.reached) if grads else {}  # type: ignore[arg-type]
         rates = learning_rates(self._trial_step)
-        return {p: stepped(local(p).detach(), grad, rates[p]) for p, grad in grads.items()}
+        return stepped(grads, rates)
 
     def _main_gradient(self, gradients: Gradients, gain_batch: Any, replay: Replay | None) -> dict[Tensor, Tensor]:
         """Returns the gradient [*shape] of the main loss on ``gain_batch`` for each parameter that it reaches."""
@@ -167,9 +168,18 @@ def resolution(loss: Tensor, eps: float) -> Tensor:
     return loss.abs() * (RESOLVED * eps)
 
 
-def stepped(p: Tensor, grad: Tensor, rate: float | Tensor) -> Tensor:
+def stepped(grads: Mapping[Tensor, Tensor], rates: Mapping[Tensor, float | Tensor]) -> Moved:
     """Returns p - rate * grad in one pass over the memory; of a sparse gradient, at the touched rows only."""
-    now, move = at(p, grad), numbers(grad)
-    if isinstance(rate, Tensor):
-        return with_numbers(grad, torch.addcmul(now, move, rate, value=-1))
-    return with_numbers(grad, torch.add(now, move, alpha=-rate))
+    moved: Moved = {}
+    alike: dict[float, list[Tensor]] = {}  # parameters that one operation moves
+    for p, grad in grads.items():
+        rate = rates[p]
+        if isinstance(rate, Tensor):
+            moved[p] = with_numbers(grad, torch.addcmul(at(p, grad), numbers(grad), rate, value=-1))
+        else:
+            alike.setdefault(rate, []).append(p)
+    for rate, params in alike.items():
+        now, move = [at(p, grads[p]) for p in params], [numbers(grads[p]) for p in params]
+        for p, values in zip(params, torch._foreach_add(now, move, alpha=-rate), strict=True):
+            moved[p] = with_numbers(grads[p], values)
+    return moved

@@ -290,7 +290,7 @@ def gain_weights(gains: Tensor, main_task: int, negative: str = "clamp", normali
         tensor([0.7500, 0.2500, 0.0000])
     """
     gains = gains.nan_to_num(0.0, 0.0, 0.0)
-    positive = (gains > 0).any(0)  # [] or [R]
+    positive = gains.amax(0) > 0  # [] or [R]
     if negative == "clamp":
         gains = gains.clamp(min=0)
     gains = gains / gains.abs().amax(0)  # at most 1, so that no sum overflows

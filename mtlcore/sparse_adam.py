@@ -103,10 +103,11 @@ class AdaTaskSparseAdam(AdaTaskOptimizer):
             for table, copy in zip(tables, own, strict=True):
                 table.add_(with_numbers(grad, copy)) if table.is_sparse else table.index_copy_(0, rows, copy)
 
-    def _step_tasks(self, group: Group, params: list[Tensor], kernel: Kernel) -> None:
+    def _step_tasks(self, group: Group, params: list[Tensor], kernel: Kernel, ordinary: list[Tensor]) -> list[Tensor]:
         for p in params:
             task_grad, weights = self.task_gradients_and_weights(p, group)
-            grads, rows = per_task(task_grad), self._task_rows(p, group, kernel)
+            grads = per_task(task_grad)
+            (rows,) = self._rows_of([p], group, (len(grads),), kernel)
             reached = getattr(p, "task_reached", None) or (True,) * len(grads)
             factors = weights.tolist() if isinstance(weights, Tensor) else weights or (1.0,) * len(grads)
             # In half precision the tasks' updates are summed up apart first, as by the other optimizers.
@@ -117,6 +118,7 @@ class AdaTaskSparseAdam(AdaTaskOptimizer):
                     self._update(group, [place], [grad], [rows[t]], kernel, group["lr"] * factors[t], 0.0)
             if apart:
                 p.add_(place.coalesce())
+        return ordinary
 
     def _new_state(self, p: Tensor, leading: tuple[int, ...]) -> Tensor:
         """Returns memory [*leading, *p.shape] with the tasks of a row side by side, for they are touched together."""

@@ -17,6 +17,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from ctypes import string_at
 from typing import Any
 
 import torch
@@ -55,10 +56,12 @@ class Replay:
                 'Found a tensor with a graph. Compute it inside `losses_fn`, or use gain = "first_order".'
             )
         self._versions = [(x, x._version, "a tensor of its batch") for x in tensors]
-        self._versions += [(p, p._version, "a parameter") for p in model.parameters()]
+        modules = list(model.modules())
+        params = [p for module in modules for p in module._parameters.values() if p is not None]
+        self._versions += [(p, p._version, "a parameter") for p in params]
         self._generators = [_Generator(*pair) for pair in _generators(device)]
         self._draws = gain_batch is not None
-        self._modules = [module for module in model.modules() if _keeps_something(module)]
+        self._modules = [module for module in modules if _keeps_something(module)]
         self._state = _ModuleState(self._modules, clones=True)
 
     def check_unchanged(self) -> None:
@@ -136,8 +139,11 @@ def _generators(device: torch.device) -> list[tuple[Callable[[], Any], Callable[
         legacy = numpy.random.mtrand._rand
 
         def read() -> Any:
-            name, keys, *rest = legacy.get_state()
-            return name, keys.tobytes(), *rest
+            memory = _memory(legacy), _memory(legacy._bit_generator)
+            if _numpy_state.get("memory") != memory:
+                name, keys, *rest = legacy.get_state()
+                _numpy_state.update(memory=memory, state=(name, keys.tobytes(), *rest))
+            return _numpy_state["state"]
 
         def write(state: Any) -> None:
             name, keys, *rest = state
@@ -145,6 +151,15 @@ def _generators(device: torch.device) -> list[tuple[Callable[[], Any], Callable[
 
         pairs.append((read, write))
     return pairs
+
+
+_numpy_state: dict[str, Any] = {}  # what was read last, and the memory then: numpy takes longer to hand it over
+
+
+def _memory(thing: Any) -> bytes:
+    """Returns the memory of an object of CPython but for its head, the count of its references."""
+    head = object.__basicsize__
+    return string_at(id(thing) + head, type(thing).__basicsize__ - head)
 
 
 def _keeps_something(module: nn.Module) -> bool:

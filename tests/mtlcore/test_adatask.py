@@ -343,6 +343,8 @@ def test_kernels_are_fused_where_torch_has_them_and_the_users_where_given(monkey
         monkeypatch.setattr(
             f"mtlcore.adatask.{name}", lambda *_, foreach, fused=None, **__: seen.append((foreach, fused))
         )
+    for name in ("_fused_adam_", "_fused_adamw_"):
+        monkeypatch.setattr(torch, name, lambda *_, **__: seen.append((False, True)))
     for kind, flags in product(TORCH, [{}, {"foreach": False}, {"foreach": True}, {"fused": False}]):
         p = parameter(torch.zeros(2))
         p.task_grad = torch.zeros(1, 2)

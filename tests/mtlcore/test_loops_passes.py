@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -31,6 +32,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.utils import parametrize
 
 from mtlcore import HydaLearn
+from mtlcore.trials import _generators
 
 OPTIONS = st.builds(
     Options,
@@ -256,3 +258,20 @@ def test_no_mode_but_gradients_switched_off_is_refused() -> None:
         with off(), pytest.raises(ValueError, match=r"without a graph.*outside torch\.no_grad"):
             hydalearn.backward(world.batch)
     assert hydalearn.backward(world.batch).gains.abs().max() > 0
+
+
+@given(draws=st.lists(st.sampled_from(("randn", "rand", "permutation", "seed", "save", "load", "nothing"))))
+def test_numpys_state_is_read_again_whatever_changed_it(draws: list[str]) -> None:
+    """Every second normal number comes from what the first left, without a change of the generator's own numbers."""
+    read, _ = _generators(torch.device("cpu"))[-1]
+    saved = np.random.get_state()
+    for draw in draws:
+        if draw == "save":
+            saved = np.random.get_state()
+        elif draw == "load":
+            np.random.set_state(saved)
+        elif draw != "nothing":
+            getattr(np.random, draw)(*[7] * (draw in ("permutation", "seed")))
+        state: Any = np.random.get_state()
+        name, keys, *rest = state
+        assert read() == (name, keys.tobytes(), *rest)
