@@ -5,13 +5,27 @@ SHELL := bash
 .SECONDARY:
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-ifeq ($(filter-out figures full,$(MAKECMDGOALS)),)
+ifeq ($(filter-out figures published full,$(MAKECMDGOALS)),)
 MAKEFLAGS += -j2  # two notebooks at a time, unless -j says otherwise
 endif
 
 DEVICE ?= auto
 NOTEBOOK ?=
-names := $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/$(NOTEBOOK)*.ipynb))
+LAB ?=
+all := $(patsubst notebooks/%.ipynb,%,$(sort $(wildcard notebooks/*.ipynb)))
+ifeq ($(all),)
+$(error make should run in the folder of the project. Found no notebooks/*.ipynb in this one. Change to it, or give it as make -C FOLDER)
+endif
+ifneq ($(findstring :,$(CURDIR)),)
+$(error The path of the project should hold no colon, at which Python divides lists of folders. Found $(CURDIR). Rename that folder)
+endif
+names := $(all)
+ifneq ($(strip $(NOTEBOOK)),)  # a number, 03, or a name, 03_credit_default
+names := $(filter $(NOTEBOOK) $(NOTEBOOK)_%,$(all))
+ifneq ($(words $(NOTEBOOK)) $(words $(names)),1 1)
+$(error NOTEBOOK should be the number or the name of one notebook. Found NOTEBOOK=$(NOTEBOOK). There are: $(all))
+endif
+endif
 checked := mtlcore notebooks/companion tests $(wildcard benchmarks)
 
 # Programs import the mtlcore and the companion of this checkout, whichever environment runs them.
@@ -19,8 +33,8 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/notebooks$(if $(PYTHONPATH),:$(PYTHONPA
 python = "$$(< build/python)"
 
 # The networks here are small: a second thread makes a run slower, and two runs at once (make -j2, pytest -n 2) far slower.
-figures full test: export OMP_NUM_THREADS ?= 1
-figures full test: export MKL_NUM_THREADS ?= 1
+figures published full test: export OMP_NUM_THREADS ?= 1
+figures published full test: export MKL_NUM_THREADS ?= 1
 
 # The seconds are measured on 2 cores after the installation, which takes some minutes the first time.
 .PHONY: help
@@ -42,6 +56,11 @@ test: environment  ##   500 s  every check: style, types, tests, doctests, the n
 .PHONY: record
 record: environment  ##   290 s  run the defaults on one CPU thread and put their outputs into notebooks/
 	@$(python) -m companion.runner.notebooks record $(names:%=notebooks/%.ipynb)
+
+.PHONY: published
+published: $(names:%=build/published/%.ipynb)  ##   100 s  draw figures/full/ again from the published runs, figures/full/NN_runs.*, without training
+	@if [ -e build/ran ]; then echo "Figures: figures/full/. Executed notebooks: build/published/."; rm build/ran; \
+	else echo "Nothing to do: figures/full/ is up to date with $(words $(names)) notebooks."; fi
 
 .PHONY: full
 full: $(names:%=build/full/%.ipynb)  ##  2900 s  execute the full profile (CPU time of its parts, halved for two at a time), write figures/full/; then make claims and make record
@@ -65,8 +84,9 @@ student: environment  ##     3 s  write build/student/: the coursework without i
 	@$(python) -m companion.coursework.student
 
 .PHONY: lab
-lab: environment  ##     3 s  open the notebooks in JupyterLab
-	@$(python) -m jupyter lab notebooks
+lab: environment  ##     3 s  open the notebooks in JupyterLab (as root: LAB=--allow-root)
+	@[ "$$(id -u)$(LAB)" != 0 ] || echo "JupyterLab lets root in, say in a container, when asked to: make lab LAB=--allow-root"
+	@exec $(python) -m jupyter lab notebooks/00_overview.ipynb --ServerApp.root_dir=. $(LAB)
 
 .PHONY: bench
 bench: environment  ##   190 s  run every script of benchmarks/
@@ -77,8 +97,9 @@ clean:  ##     0 s  delete what the other targets made, except .venv and figures
 	@rm -rf build failed figures/fast .pytest_cache .mypy_cache .ruff_cache .hypothesis mtlcore.egg-info
 	@find $(checked) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The first Python that is new enough decides which environment to use (notebooks/companion/runner/environment.py).
-pythons = "$${VIRTUAL_ENV:-$${CONDA_PREFIX:-none}}/bin/python" .venv/bin/python \
+# The first Python that is new enough decides which environment to use (notebooks/companion/runner/environment.py); one
+# of a .venv whose installation was not finished does not.
+pythons = "$${VIRTUAL_ENV:-$${CONDA_PREFIX:-none}}/bin/python" $(patsubst %installed,%bin/python,$(wildcard .venv/installed)) \
 	python3 python python3.13 python3.12 python3.11 python3.14
 new_enough = -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
@@ -87,24 +108,31 @@ environment:
 	@mkdir -p build; rm -f build/ran; \
 	for first in $(pythons); do "$$first" $(new_enough) 2>/dev/null && break || first=; done; \
 	[ -n "$$first" ] || { echo "No Python 3.11 or newer is on the PATH. Install one, or: conda env create -f environment.yml" >&2; exit 1; }; \
-	"$$first" -P notebooks/companion/runner/environment.py
+	exec "$$first" -P notebooks/companion/runner/environment.py
 
 # A notebook runs again when the content of its inputs file changed (notebooks/companion/runner/inputs.py), and only then.
-.PHONY: inputs-fast inputs-full
-inputs-fast inputs-full: inputs-%: environment
+.PHONY: inputs-fast inputs-published inputs-full
+inputs-fast inputs-published inputs-full: inputs-%: environment
 	@$(python) -P notebooks/companion/runner/inputs.py $* device=$(DEVICE) $(names)
 $(names:%=build/inputs/fast/%): inputs-fast
+	@:
+$(names:%=build/inputs/published/%): inputs-published
 	@:
 $(names:%=build/inputs/full/%): inputs-full
 	@:
 
+# `exec`, that a SIGTERM which make hands on reaches the run and not a shell before it.
 run = $(python) -m companion.runner.notebooks run notebooks/$*.ipynb --output $@ -p device=$(DEVICE) -p profile
 $(names:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: build/inputs/fast/%
-	@touch build/ran; $(run)=fast
+	@touch build/ran; exec $(run)=fast
+$(names:%=build/published/%.ipynb): build/published/%.ipynb: build/inputs/published/%
+	@touch build/ran; exec $(run)=published
 $(names:%=build/full/%.ipynb): build/full/%.ipynb: build/inputs/full/%
-	@touch build/ran; $(run)=full
+	@touch build/ran; exec $(run)=full
 
 # What sums up others runs after them: the cost notebook after the studies, the overview after all.
-others = $(filter-out $(1:%=build/full/%.ipynb),$(names:%=build/full/%.ipynb))
-build/full/10_cost.ipynb: $(call others,10_cost 00_overview)
-build/full/00_overview.ipynb: $(call others,00_overview)
+others = $(filter-out $(2:%=build/$1/%.ipynb),$(names:%=build/$1/%.ipynb))
+build/full/10_cost.ipynb: $(call others,full,10_cost 00_overview)
+build/full/00_overview.ipynb: $(call others,full,00_overview)
+build/published/10_cost.ipynb: $(call others,published,10_cost 00_overview)
+build/published/00_overview.ipynb: $(call others,published,00_overview)

@@ -4,17 +4,18 @@ import itertools
 import math
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-from companion.claims.fields import fingerprint
-from companion.claims.register import DOMAINS, load_claims, load_not_testable
+from companion.claims.fields import Direction, fingerprint
+from companion.claims.register import DOMAINS, FOLDER, load_claims, load_not_testable
 from companion.claims.statistics import Interval
-from companion.claims.verdicts import Direction, Verdict, combine, verdict
-from companion.plots.figures import read_manifest
+from companion.claims.verdicts import Verdict, combine, rule_on, sentence, verdict
 from companion.runner.parameters import parse_assignments
 from companion.store import paths
+from companion.store.manifest import read_manifest
 from companion.studies.scenes.protocol import KNOWN_ROWS
 
 ROW: dict[str, Any] = {
@@ -29,7 +30,6 @@ ROW: dict[str, Any] = {
     "direction": "lower",
     "smallest": 0.05,
     "smallest_why": "Less is nothing.",
-    "rule": "every",
     "comparisons": 2,
     "confidence": 0.95,
     "tuning_seeds": {"first": 1000, "count": 5},
@@ -45,16 +45,15 @@ def toml(value: Any) -> str:
     return str(value).lower()
 
 
-def written(folder: Path, *rows: dict[str, Any], changes: str = "") -> Path:
-    """Write rows, each with its fingerprint unless it has one; None leaves a field out."""
-    path = folder / "claims.toml"
-    text = []
+def written(folder: Path, *rows: dict[str, Any], changes: str = "", file: str = "02.toml", shared: str = "") -> Path:
+    """Write rows, each with its fingerprint unless it has one, into one group; None leaves a field out."""
+    text = [shared, "[[group]]"]
     for row in rows:
         mark = {} if "fingerprint" in row or set(ROW) - set(row) else {"fingerprint": _fingerprint(row)}
         lines = [f"{field} = {toml(value)}" for field, value in {**row, **mark}.items() if value is not None]
-        text.append("\n".join(["[[claim]]", "registered = 2026-11-21", *lines]))
-    path.write_text("\n\n".join(text) + changes, encoding="utf-8")
-    return path
+        text.append("\n".join(["[[group.test]]", "registered = 2026-11-21", *lines]))
+    (folder / file).write_text("\n\n".join(text) + changes, encoding="utf-8")
+    return folder
 
 
 def _fingerprint(row: dict[str, Any]) -> str:
@@ -91,8 +90,14 @@ def test_rows_of_one_claim_state_it_alike() -> None:
 
 
 def test_no_verdict_is_typed() -> None:
-    text = (paths.ROOT / "claims.toml").read_text(encoding="utf-8").split("[[not_testable]]", 1)[1]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in FOLDER.glob("*.toml"))
     assert not re.search(r'"(holds|does not hold|undecided|not testable)', text)
+
+
+def test_a_named_text_is_used_twice() -> None:
+    for path in FOLDER.glob("*.toml"):
+        text = path.read_text(encoding="utf-8")
+        assert [name for name in tomllib.loads(text)["texts"] if text.count(f"{{{name}}}") < 2] == [], path.name
 
 
 def test_every_claim_of_both_papers_is_registered_in_every_domain() -> None:
@@ -146,21 +151,62 @@ def test_the_commands_that_would_test_a_claim_name_parameters_that_there_are() -
 
 
 def test_a_sound_row_is_read(tmp_path: Path) -> None:
-    claim = load_claims(written(tmp_path, ROW))["H1-swap"]
+    claim = load_claims(folder=written(tmp_path, ROW))["H1-swap"]
     assert (claim.fresh_seeds, claim.tuning_seeds, claim.changes) == (range(20), range(1000, 1005), ())
-    assert claim.said([Interval(-0.2, -0.3, -0.1, 20), Interval(-0.2, -0.3, 0.1, 20)]) == "holds in part"
-    assert claim.said([Interval(-0.2, -0.3, -0.1, 20)]) == "holds (1 of 2 comparisons here)"
+
+
+def test_files_are_read_in_their_order_or_alone(tmp_path: Path) -> None:
+    other = {**ROW, "id": "H2", "notebook": "04_x", "figure": "04_y"}
+    written(tmp_path, other, file="04.toml")
+    written(tmp_path, ROW)
+    assert list(load_claims(folder=tmp_path)) == ["H1-swap", "H2"]
+    assert list(load_claims("04", tmp_path)) == ["H2"]
+    with pytest.raises(FileNotFoundError, match=r"`03\.toml`\. Found 02\.toml, 04\.toml\. Name one of these"):
+        load_claims("03", tmp_path)
+    with pytest.raises(FileNotFoundError, match="Found no such file"):
+        load_claims(folder=tmp_path / "elsewhere")
+
+
+def test_what_rows_share_is_stated_once_and_the_nearest_wins(tmp_path: Path) -> None:
+    shared = 'smallest = 0.05\nwhy = "No data."\nmeasure = "of the file"\n[texts]\nloss = """the loss of\n  the task"""'
+    row = {**ROW, "our_design": "{loss}, twice: {loss}"}
+    whole = {**row, "our_design": "the loss of the task, twice: the loss of the task"}
+    near = {**row, "id": "H1-near", "fingerprint": fingerprint({**whole, "smallest": 0.1}), "smallest": 0.1}
+    far = {**row, "fingerprint": fingerprint(whole), "smallest": None}
+    claims = load_claims(folder=written(tmp_path, near, far, shared=shared))
+    assert [(claim.smallest, claim.measure) for claim in claims.values()] == [(s, ROW["measure"]) for s in (0.1, 0.05)]
+    assert {claim.our_design for claim in claims.values()} == {whole["our_design"]}
+
+
+@pytest.mark.parametrize(
+    ("shared", "row", "sentence"),
+    [
+        ("smalest = 1", {}, "File `02.toml`, row `H1-swap`, field `smalest`, should be one of id, claim,"),
+        ("", {"measure": "{loss}"}, "row `H1-swap`, field `measure`, should be made of [texts] (). Found 'loss' in"),
+        ("[[group]]", {}, "File `02.toml` should hold rows in every group. Found none in {}."),
+        ("[texts]\n[[group]]\n[group.test]", None, "should hold `test` in double brackets."),
+        ("[group]", None, "should hold `group` in double brackets."),
+    ],
+)
+def test_what_is_shared_wrongly_is_said(tmp_path: Path, shared: str, row: dict[str, Any] | None, sentence: str) -> None:
+    if row is None:
+        (tmp_path / "02.toml").write_text(shared, encoding="utf-8")
+    else:
+        written(tmp_path, {**ROW, **row}, shared=shared)
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        load_claims(folder=tmp_path)
 
 
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("id", "swap", "Row `swap`, field `id`, should be like H1 or H1-swap. Found `id = 'swap'`."),
-        ("id", None, "Row `number 1`, field `id`, should be like H1 or H1-swap. Found none. Add it."),
+        ("id", "swap", "row `swap`, field `id`, should be like H1 or H1-swap. Found `id = 'swap'`."),
+        ("id", None, "row `number 1`, field `id`, should be like H1 or H1-swap. Found none. Add it."),
         ("claim", "", "field `claim`, should be text. Found `claim = ''`."),
         ("measure", 3, "field `measure`, should be text. Found `measure = 3`."),
         ("certainty", "W", "field `certainty`, should be one of V, 2, D, I, ?. Found `certainty = 'W'`."),
         ("notebook", "swap.ipynb", "field `notebook`, should be a stem like 02_name."),
+        ("notebook", "03_x", "field `notebook`, should be that of the file, 02. Found `03_x`. Move the row."),
         ("figure", "03_y", "field `figure`, should be of notebook 02_x. Found `03_y`."),
         ("direction", "better", "field `direction`, should be one of higher, lower, within."),
         ("smallest", 0, "field `smallest`, should be a positive number. Found `smallest = 0`."),
@@ -168,9 +214,6 @@ def test_a_sound_row_is_read(tmp_path: Path) -> None:
         ("smallest", math.inf, "field `smallest`, should be a positive number. Found `smallest = inf`."),
         ("smallest", math.nan, "field `smallest`, should be a positive number. Found `smallest = nan`."),
         ("smallest_why", None, "field `smallest_why`, should be text. Found none."),
-        ("rule", "some", "field `rule`, should be one of one, every."),
-        ("rule", "one", "field `rule`, should be one for a single comparison and every for more. Found `one` with 2"),
-        ("comparisons", 1, "Found `every` with 1 comparisons."),
         ("comparisons", 0, "field `comparisons`, should be a whole number of at least 1."),
         ("comparisons", 2.0, "field `comparisons`, should be a whole number of at least 1."),
         ("confidence", 95, "field `confidence`, should be a level between 0.5 and 1. Found `confidence = 95`."),
@@ -191,23 +234,27 @@ def test_a_sound_row_is_read(tmp_path: Path) -> None:
 )
 def test_each_error_names_row_and_field(tmp_path: Path, field: str, value: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)) as error:
-        load_claims(written(tmp_path, {**ROW, field: value}))
-    assert str(error.value).startswith("Row `")
+        load_claims(folder=written(tmp_path, {**ROW, field: value}))
+    assert str(error.value).startswith("File `02.toml`, row `")
     assert "\n" not in str(error.value)
 
 
 def test_fresh_seeds_of_one_row_tune_no_other_row_of_the_notebook(tmp_path: Path) -> None:
     other = {**ROW, "id": "H2", "tuning_seeds": {"first": 19, "count": 1}, "fresh_seeds": {"first": 20, "count": 20}}
-    with pytest.raises(ValueError, match=r"Row `H1-swap`, field `fresh_seeds`, .* of H2\. Found seed 19 in both"):
-        load_claims(written(tmp_path, ROW, other))
+    with pytest.raises(ValueError, match=r"row `H1-swap`, field `fresh_seeds`, .* of H2\. Found seed 19 in both"):
+        load_claims(folder=written(tmp_path, ROW, other))
     elsewhere = {**other, "notebook": "04_x", "figure": "04_y"}
-    assert list(load_claims(written(tmp_path, ROW, elsewhere))) == ["H1-swap", "H2"]
-    with pytest.raises(ValueError, match=r"Row `H1-swap`, field `id`, should be that of one row\. Found it twice"):
-        load_claims(written(tmp_path, ROW, ROW))
+    written(tmp_path, ROW)
+    assert list(load_claims(folder=written(tmp_path, elsewhere, file="04.toml"))) == ["H1-swap", "H2"]
+    written(tmp_path, {**elsewhere, "id": "H1-swap"}, file="04.toml")
+    with pytest.raises(
+        ValueError, match=r"`04\.toml`, row `H1-swap`, field `id`, should be that of one row\. Found it tw"
+    ):
+        load_claims(folder=tmp_path)
 
 
 BARRED = {
-    "id": "A4-tiktok", "claim": "Best.", "source": "abstract", "certainty": "V", "notebook": "08_x",
+    "id": "A4-tiktok", "claim": "Best.", "source": "abstract", "certainty": "V", "notebook": "02_x",
     "reported": "More.", "why": "No data.", "how": "Data.",
 }  # fmt: skip
 
@@ -215,41 +262,41 @@ BARRED = {
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("why", "", "Row `A4-tiktok`, field `why`, should be text. Found `why = ''`."),
-        ("how", None, "Row `A4-tiktok`, field `how`, should be text. Found none. Add it."),
-        ("smallest", 0.1, "Row `A4-tiktok`, field `smallest`, should be one of id, claim, source,"),
-        ("id", "H1-swap", "Row `H1-swap`, field `id`, should be that of one row. Found it twice. Rename one."),
+        ("why", "", "row `A4-tiktok`, field `why`, should be text. Found `why = ''`."),
+        ("how", None, "row `A4-tiktok`, field `how`, should be text. Found none. Add it."),
+        ("smallest", 0.1, "row `A4-tiktok`, field `smallest`, should be one of id, claim, source,"),
+        ("id", "H1-swap", "row `H1-swap`, field `id`, should be that of one row. Found it twice. Rename one."),
     ],
 )
 def test_rows_that_cannot_be_tested_have_fields_of_their_own(
     tmp_path: Path, field: str, value: Any, sentence: str
 ) -> None:
-    path = written(tmp_path, ROW)
+    path = written(tmp_path, ROW) / "02.toml"
     text = path.read_text(encoding="utf-8")
 
     def add(row: dict[str, Any]) -> None:
         lines = [f"{name} = {toml(content)}" for name, content in row.items() if content is not None]
-        path.write_text(f"{text}\n\n[[not_testable]]\n" + "\n".join(lines), encoding="utf-8")
+        path.write_text(f"{text}\n\n[[group.not_testable]]\n" + "\n".join(lines), encoding="utf-8")
 
     add(BARRED)
-    assert load_not_testable(path)["A4-tiktok"].why == "No data."
-    assert list(load_claims(path)) == ["H1-swap"]
+    assert load_not_testable(tmp_path)["A4-tiktok"].why == "No data."
+    assert list(load_claims(folder=tmp_path)) == ["H1-swap"]
     add({**BARRED, field: value})
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        load_not_testable(path)
+        load_not_testable(tmp_path)
 
 
 def test_the_date_is_a_date(tmp_path: Path) -> None:
-    path = written(tmp_path, ROW)
+    path = written(tmp_path, ROW) / "02.toml"
     path.write_text(path.read_text(encoding="utf-8").replace("2026-11-21", '"today"'), encoding="utf-8")
     with pytest.raises(ValueError, match=r"field `registered`, should be a date such as .* `registered = 'today'`"):
-        load_claims(path)
+        load_claims(folder=tmp_path)
 
 
 def test_what_is_no_toml_is_said(tmp_path: Path) -> None:
-    (tmp_path / "claims.toml").write_text("[[claim]\n", encoding="utf-8")
+    (tmp_path / "02.toml").write_text("[[group]\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"should be TOML\. Found: .*line 1.*Mend that line"):
-        load_claims(tmp_path / "claims.toml")
+        load_claims(folder=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -270,17 +317,16 @@ def test_what_decides_changes_only_when_listed(tmp_path: Path, field: str, value
     changed = {**ROW, field: value}
     path = written(tmp_path, {**changed, "fingerprint": fingerprint(ROW)})
     if not noticed:
-        load_claims(path)
+        load_claims(folder=path)
         return
     with pytest.raises(
         ValueError, match=r"field `fingerprint`, .* a change that is not listed\. Undo it, or list"
     ) as error:
-        load_claims(path)
+        load_claims(folder=path)
     (mark,) = re.findall(r'fingerprint = "(\w+)"', str(error.value))
-    entry = f'\n[[claim.changes]]\ndate = 2026-11-22\nreason = "No result seen."\nfingerprint = "{mark}"\n'
-    (change,) = load_claims(written(tmp_path, {**changed, "fingerprint": fingerprint(ROW)}, changes=entry))[
-        "H1-swap"
-    ].changes
+    entry = f'\n[[group.test.changes]]\ndate = 2026-11-22\nreason = "No result seen."\nfingerprint = "{mark}"\n'
+    folder = written(tmp_path, {**changed, "fingerprint": fingerprint(ROW)}, changes=entry)
+    (change,) = load_claims(folder=folder)["H1-swap"].changes
     assert (change.reason, str(change.date)) == ("No result seen.", "2026-11-22")
     for wrong, words in (
         (entry.replace("2026-11-22", "2026-11-20"), r"field `changes\.date`, should be in order"),
@@ -289,7 +335,7 @@ def test_what_decides_changes_only_when_listed(tmp_path: Path, field: str, value
         (entry + 'why = ""\n', r"field `changes\.why`, should be one of date, reason, fingerprint"),
     ):
         with pytest.raises(ValueError, match=words):
-            load_claims(written(tmp_path, {**changed, "fingerprint": fingerprint(ROW)}, changes=wrong))
+            load_claims(folder=written(tmp_path, {**changed, "fingerprint": fingerprint(ROW)}, changes=wrong))
 
 
 # Verdicts.
@@ -357,3 +403,11 @@ def test_no_verdict_without_limits(direction: Direction, limits: tuple[float, fl
 )
 def test_combined_verdicts(verdicts: list[Verdict], expected: Verdict) -> None:
     assert combine(verdicts) == expected
+
+
+def test_a_sentence_says_how_many_of_the_registered_comparisons_it_rests_on(tmp_path: Path) -> None:
+    claim = load_claims(folder=written(tmp_path, ROW))["H1-swap"]
+    good, poor = Interval(-0.2, -0.3, -0.1, 20), Interval(-0.2, -0.3, 0.1, 20)
+    assert rule_on(claim, [good, poor]) == "holds in part"
+    assert sentence(claim, [good, poor], "Less") == "H1-swap: holds in part. Less, asked at most -0.05"
+    assert sentence(claim, [good], "Less") == "H1-swap: holds (1 of 2 comparisons here). Less, asked at most -0.05"

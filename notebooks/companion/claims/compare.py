@@ -1,17 +1,18 @@
 """Your own full run against the committed one, number by number: `python -m companion.claims.compare [FOLDER]`.
 
-After `make full` the working tree holds your figures' numbers; the committed ones come from git, or from another
-checkout's `figures/full` given as FOLDER. A number agrees when it differs by less than a share of what would count:
-a tenth of the smallest effect for the intervals of a registered claim, a hundredth of the column's spread elsewhere.
-The exit status is 1 when a verdict changed or a number does not agree. Seconds and memory are listed, not judged.
+After `make full` the working tree holds your runs and figures; the committed ones come from git, or from another
+checkout's `figures/full` given as FOLDER. Every cell of the runs is compared, and named where it differs. A number
+agrees when it differs by less than a share of what would count: a tenth of the smallest effect for the intervals of a
+registered claim, a hundredth of the column's spread elsewhere. The exit status is 1 when a verdict changed or a number
+does not agree. Seconds and memory are listed, not judged.
 """
 
 import argparse
 import io
-import json
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,22 +23,25 @@ from companion.claims.differences import compare
 from companion.claims.evidence import intervals_of
 from companion.claims.ledger_tables import OVERVIEW
 from companion.claims.register import Claim, load_claims
-from companion.claims.verdicts import combine, verdict
+from companion.claims.run_differences import compare_runs
+from companion.claims.verdicts import rule_on
 from companion.store import paths
+from companion.store.manifest import read_manifest
 
 SHOWN = 3  # numbers that are printed of a table that does not agree
 _NO_EVIDENCE = pd.DataFrame({"claim": [], "comparison": []})
 
 
-def committed() -> dict[str, bytes]:
-    """The manifest and tables of the last commit, by file name.
+def committed(folder: Path) -> None:
+    """Copy the manifest, tables and runs of the last commit into a folder.
 
     Raises:
         FileNotFoundError: There is no commit that has them.
     """
     where = paths.COMMITTED_FIGURES.relative_to(paths.ROOT).as_posix()
-    command = ["git", "archive", "HEAD", f":(glob){where}/*.csv", f"{where}/manifest.json"]
+    wanted = [f":(glob){where}/{name}" for name in ("*.csv", "*_runs.*", "manifest.json")]
     try:
+        command = ["git", "archive", "HEAD", *wanted]
         archive = subprocess.run(command, cwd=paths.ROOT, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise FileNotFoundError(
@@ -45,31 +49,26 @@ def committed() -> dict[str, bytes]:
             "Name another checkout's figures/full: python -m companion.claims.compare FOLDER"
         ) from error
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        files = {Path(member.name).name: tar.extractfile(member) for member in tar if member.isfile()}
-        return {name: file.read() for name, file in files.items() if file}
+        for member in tar:
+            if member.isfile() and (file := tar.extractfile(member)):
+                (folder / Path(member.name).name).write_bytes(file.read())
 
 
-def of_folder(folder: Path) -> dict[str, bytes]:
-    """The manifest and tables of a folder of figures, by file name.
+def tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables of a folder's manifest by figure; the overview's is left out, for it is drawn from the others.
 
     Raises:
-        FileNotFoundError: It has no manifest.
+        FileNotFoundError: The folder has no manifest.
     """
     if not (folder / "manifest.json").is_file():
         raise FileNotFoundError(
             f"Folder `{folder}` should be a figures/full with its manifest.json. Found none there. "
             "Run make full, or name another folder."
         )
-    return {path.name: path.read_bytes() for path in [*folder.glob("*.csv"), folder / "manifest.json"]}
-
-
-def tables(files: Mapping[str, bytes]) -> dict[str, pd.DataFrame]:
-    """The tables of the manifest by figure; the overview's is left out, for it is drawn from the others."""
-    figures = json.loads(files["manifest.json"])["figures"]
     return {
-        stem: pd.read_csv(io.BytesIO(files[f"{stem}.csv"]))
-        for stem, entry in figures.items()
-        if f"{stem}.csv" in files and entry["notebook"] != OVERVIEW
+        stem: pd.read_csv(folder / f"{stem}.csv")
+        for stem, entry in read_manifest(folder).items()
+        if (folder / f"{stem}.csv").exists() and entry["notebook"] != OVERVIEW
     }
 
 
@@ -91,7 +90,7 @@ def verdicts(
         old, new = (table[table["claim"] == name].set_index("comparison") for table in (theirs, yours))
         common = [comparison for comparison in old.index if comparison in new.index]
         rulings = [
-            combine([verdict(interval, claim.direction, claim.smallest) for interval in intervals_of(table)])
+            rule_on(claim, intervals_of(table))
             for table in ([old.loc[common], new.loc[common]] if common else [old])
             if len(table)
         ]
@@ -149,14 +148,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m companion.claims.compare", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="another checkout's figures/full in place of the commit")
     folder = parser.parse_args(arguments).folder
+    own = paths.COMMITTED_FIGURES
     try:
-        reference = committed() if folder is None else of_folder(folder)
-        text, agrees = report(tables(of_folder(paths.COMMITTED_FIGURES)), tables(reference), load_claims())
+        with tempfile.TemporaryDirectory() as temporary:
+            if folder is None:
+                committed(Path(temporary))
+            reference = folder or Path(temporary)
+            runs, same_runs = compare_runs(own, reference)
+            text, agrees = report(tables(own), tables(reference), load_claims())
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"Your figures/full against {'the last commit' if folder is None else folder}:\n\n{text}")
-    return 0 if agrees else 1
+    runs_too = "\n".join(runs)
+    print(f"Your figures/full against {'the last commit' if folder is None else folder}:\n\n{runs_too}\n\n{text}")
+    return 0 if agrees and same_runs else 1
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""What a row of `claims.toml` has to hold: one check per field, one sentence per mistake, a digest of what decides."""
+"""What a registered row has to hold: one check per field, one sentence per mistake, a digest of what decides."""
 
 import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import date
-from typing import Any
+from typing import Any, Literal, get_args
 
 CERTAINTY = ("V", "2", "D", "I", "?")  # verified, second hand, derived here, inferred, unknown
-DIRECTIONS = ("higher", "lower", "within")
-RULES = ("one", "every")
+Direction = Literal["higher", "lower", "within"]
+DIRECTIONS = get_args(Direction)
 
 # A check and what it asks for, in words.
 Fields = Mapping[str, tuple[Callable[[Any], bool], str]]
@@ -48,7 +48,7 @@ STATED: Fields = {
     "certainty": (lambda v: v in CERTAINTY, f"one of {', '.join(CERTAINTY)}"),
     "notebook": _STEM,
 }
-# A row of [[claim]], which full runs decide.
+# A row of [[group.test]], which full runs decide.
 TESTED: Fields = {
     **STATED,
     "our_design": _TEXT,
@@ -57,7 +57,6 @@ TESTED: Fields = {
     "direction": (lambda v: v in DIRECTIONS, f"one of {', '.join(DIRECTIONS)}"),
     "smallest": (lambda v: _is_number(v) and 0 < v < float("inf"), "a positive number"),
     "smallest_why": _TEXT,
-    "rule": (lambda v: v in RULES, f"one of {', '.join(RULES)}"),
     "comparisons": (lambda v: type(v) is int and v >= 1, "a whole number of at least 1"),
     "confidence": (lambda v: _is_number(v) and 0.5 < v < 1, "a level between 0.5 and 1"),
     "tuning_seeds": _SEEDS,
@@ -66,28 +65,28 @@ TESTED: Fields = {
     "fingerprint": _TEXT,
     "changes": (lambda v: isinstance(v, list), "a list of changes"),
 }
-# A row of [[not_testable]]: no measure of ours, so nothing that could decide.
+# A row of [[group.not_testable]]: no measure of ours, so nothing that could decide.
 NOT_TESTABLE: Fields = {**STATED, "reported": _TEXT, "why": _TEXT, "how": _TEXT}
 CHANGE: Fields = {
     name: TESTED[like] for name, like in (("date", "registered"), ("reason", "claim"), ("fingerprint", "fingerprint"))
 }
 # What decides about the verdict; the rest, such as `smallest_why`, may be mended without a listed change.
 _DECIDES = (
-    "claim", "our_design", "notebook", "measure", "direction", "smallest", "rule", "comparisons", "confidence",
-    "tuning_seeds", "fresh_seeds",
+    "claim", "our_design", "notebook", "measure", "direction", "smallest", "comparisons", "confidence", "tuning_seeds",
+    "fresh_seeds",
 )  # fmt: skip
 
 
 def error(row: str, field: str, should: str, found: str, remedy: str) -> ValueError:
-    """The sentence about one field of one row."""
-    return ValueError(f"Row `{row}`, field `{field}`, should be {should}. Found {found}. {remedy}")
+    """The sentence about one field of one row, which is named with its file."""
+    return ValueError(f"{row}, field `{field}`, should be {should}. Found {found}. {remedy}")
 
 
 def check(row: str, content: Any, fields: Fields, where: str = "") -> None:
     """Check that a row, or a part of one, holds exactly these fields.
 
     Args:
-        row: Its name, for the sentence.
+        row: Its file and name, for the sentence.
         content: Field -> value.
         fields: What there should be.
         where: Goes before a field's name where `content` is a part of a row.
@@ -106,7 +105,8 @@ def check(row: str, content: Any, fields: Fields, where: str = "") -> None:
 
 
 def fingerprint(row: Mapping[str, Any]) -> str:
-    """Digest of what decides in a row of [[claim]]."""
+    """Digest of what decides in a row of [[group.test]]."""
     decides = {field: row[field] for field in _DECIDES}
+    decides["rule"] = "one" if row["comparisons"] == 1 else "every"  # as rows said it when they were registered
     decides["smallest"], decides["confidence"] = float(row["smallest"]), float(row["confidence"])
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]

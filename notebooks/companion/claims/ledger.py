@@ -1,10 +1,11 @@
 """The ledger: every registered claim with the verdict that the committed full-profile evidence gives it.
 
 Nobody types a verdict. `python -m companion.claims.ledger` computes them from `figures/full/*_claims.csv` by the rules
-of `claims.toml`, draws them (the full profile of notebook 00), records notebook 00 anew and writes the matrix between
-the two markers of the README; `tests/companion/test_ledger.py` fails when one of these is stale.
+of `companion.claims.verdicts`, draws them (the full profile of notebook 00), records notebook 00 anew and writes the
+matrix between the two markers of the README; `tests/companion/test_ledger.py` fails when one of these is stale.
 """
 
+import io
 import math
 import re
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from companion.claims.evidence import intervals_of
+from companion.claims.fields import Direction
 from companion.claims.ledger_tables import (
     IN_WORDS,
     NO_EVIDENCE,
@@ -24,9 +26,9 @@ from companion.claims.ledger_tables import (
     matrix,
 )
 from companion.claims.register import DOMAINS, Claim, NotTestable, load_claims, load_not_testable
-from companion.claims.verdicts import Direction, combine, verdict
-from companion.plots.figures import read_manifest, read_numbers
+from companion.claims.verdicts import ends, rule_on
 from companion.store import paths
+from companion.store.manifest import read_manifest, read_numbers
 from companion.store.writing import sentence, write
 
 BEGIN, END = "<!-- ledger: written by make claims -->", "<!-- end of ledger -->"
@@ -39,7 +41,8 @@ BOUNDS: dict[Direction, str] = {
 
 def evidence(folder: Path = paths.COMMITTED_FIGURES) -> pd.DataFrame:
     """The evidence tables of all notebooks of a folder of figures, one below the other; empty when there are none."""
-    tables = [read_numbers(folder, stem) for stem in read_manifest(folder) if stem.endswith("_claims")]
+    stems = [stem for stem in read_manifest(folder) if stem.endswith("_claims")]
+    tables = [pd.read_csv(io.BytesIO(read_numbers(folder, stem))) for stem in stems]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["claim"])
 
 
@@ -94,12 +97,9 @@ def _row(claim: Claim, found: pd.DataFrame) -> dict[str, str]:
         )
     ruling, effect = NO_EVIDENCE, ""
     if intervals:
-        ruling = combine([verdict(interval, claim.direction, claim.smallest) for interval in intervals])
-        means = sorted(interval.mean for interval in intervals)
-        least, most, low, high = (
-            f"{value:z.{decimals(claim)}f}" for value in (means[0], means[-1], intervals[0].low, intervals[0].high)
-        )
-        effect = f"{least} [{low}, {high}]" if len(means) == 1 else f"{least} to {most}"
+        ruling = rule_on(claim, intervals)
+        least, most, low, high = ends(intervals, decimals(claim))
+        effect = f"{least} [{low}, {high}]" if len(intervals) == 1 else f"{least} to {most}"
     return {
         "claim": claim.id,
         "group": claim.group,

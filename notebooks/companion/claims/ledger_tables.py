@@ -86,10 +86,11 @@ def matrix(table: pd.DataFrame) -> str:
 
 
 def not_testable_table(barred: Mapping[str, NotTestable]) -> str:
-    """What cannot be tested here as a Markdown table."""
+    """What cannot be tested here as a Markdown table, by claim."""
     lines = [
         "| row | the source reports | source | why not here | what would make it testable |",
         "|" + "---|" * 5,
     ]
-    lines += [f"| {c.id} | {c.reported} | {c.certainty} | {c.why} | {c.how} |" for c in barred.values()]
+    by_claim = sorted(barred.values(), key=lambda c: list(IN_WORDS).index(c.id[:2]))
+    lines += [f"| {c.id} | {c.reported} | {c.certainty} | {c.why} | {c.how} |" for c in by_claim]
     return "\n".join(lines)

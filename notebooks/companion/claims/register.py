@@ -1,23 +1,22 @@
-"""The register of claims: what is measured, which way, how much counts, and the verdict that an interval leads to.
+"""The register of claims: what is measured, which way, and how much counts.
 
-`claims.toml` is committed before the first full run of a notebook. Its rows say what will decide; nobody types a
-verdict, it is computed from intervals. What decides carries a fingerprint, so a later change is an error until it is
-listed with its date and reason. What nobody can test here is listed too, with the reason in place of a measure.
+The files `notebooks/claims/NN.toml` are committed before the first full run of notebook NN. Their rows say what will
+decide; nobody types a verdict, `companion.claims.verdicts` computes it from intervals. What decides carries a
+fingerprint, so a later change is an error until it is listed with its date and reason. What nobody can test here is
+listed too, with the reason in place of a measure.
 """
 
-import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from companion.claims.fields import CHANGE, NOT_TESTABLE, TESTED, check, error, fingerprint
-from companion.claims.statistics import Interval
-from companion.claims.verdicts import Direction, combine, verdict
+from companion.claims.fields import CHANGE, TESTED, Direction, check, error, fingerprint
+from companion.claims.rows import rows_of
 from companion.store import paths
 
-REGISTER = paths.ROOT / "claims.toml"
+FOLDER = paths.NOTEBOOKS / "claims"
 # Where a claim is tested. A row's id names its domain, or none of these when its tasks are synthetic.
 DOMAINS = ("synthetic", "credit", "mortality", "scenes", "recommendation")
 OURS = "ours"  # the group of what is derived here or is our own question, whatever claim it is near to
@@ -54,8 +53,7 @@ class Claim:
         direction: "higher" or "lower" where the claim says so, "within" where it says there is no difference.
         smallest: The smallest effect that counts, in units of the measure.
         smallest_why: Why not more or less.
-        rule: "one": one comparison; "every": the claim is about all comparisons, see `combine`.
-        comparisons: Their number.
+        comparisons: How many intervals there are; the claim is about all of them, see `combine`.
         confidence: Level of each interval, not corrected for their number.
         tuning_seeds: Seeds that may choose learning rates and other knobs.
         fresh_seeds: Seeds of the final numbers, none of them a tuning seed of the notebook.
@@ -75,7 +73,6 @@ class Claim:
     direction: Direction
     smallest: float
     smallest_why: str
-    rule: Literal["one", "every"]
     comparisons: int
     confidence: float
     tuning_seeds: range
@@ -93,12 +90,6 @@ class Claim:
     def domain(self) -> str:
         """One of `DOMAINS`."""
         return next((domain for domain in DOMAINS if domain in self.id.split("-")), DOMAINS[0])
-
-    def said(self, intervals: Sequence[Interval]) -> str:
-        """The verdict on the comparisons at hand, which says so where they are fewer than registered."""
-        found = combine([verdict(interval, self.direction, self.smallest) for interval in intervals])
-        all_of_them = len(intervals) == self.comparisons
-        return found if all_of_them else f"{found} ({len(intervals)} of {self.comparisons} comparisons here)"
 
 
 @dataclass(frozen=True)
@@ -126,74 +117,70 @@ class NotTestable:
     how: str
 
 
-def _rows(path: Path, kind: str) -> list[tuple[str, dict[str, Any]]]:
-    """The rows of one kind, each with the name that a sentence about it uses; no two of the register share an id."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as problem:
-        raise ValueError(f"File {path} should be TOML. Found: {problem}. Mend that line.") from problem
-    ids = [row["id"] for rows in content.values() for row in rows if isinstance(row.get("id"), str)]
-    if twice := [name for name in ids if ids.count(name) > 1]:
-        raise error(twice[0], "id", "that of one row", "it twice", "Rename one.")
-    return [
-        (row["id"] if isinstance(row.get("id"), str) else f"number {position}", row)
-        for position, row in enumerate(content.get(kind, []), start=1)
-    ]
-
-
-def _claim(name: str, row: dict[str, Any]) -> Claim:
-    row = {"changes": [], **row}
-    check(name, row, TESTED)
+def _claim(at: str, row: dict[str, Any]) -> Claim:
     for change in row["changes"]:
-        check(name, change, CHANGE, "changes.")
+        check(at, change, CHANGE, "changes.")
     dates = [row["registered"], *(change["date"] for change in row["changes"])]
     if dates != sorted(dates):
-        raise error(name, "changes.date", "in order, after registration", ", ".join(map(str, dates)), "Sort them.")
+        raise error(at, "changes.date", "in order, after registration", ", ".join(map(str, dates)), "Sort them.")
     if row["figure"][:3] != row["notebook"][:3]:
-        raise error(name, "figure", f"of notebook {row['notebook']}", f"`{row['figure']}`", "Begin it with its number.")
-    if (row["rule"] == "one") != (row["comparisons"] == 1):
-        found = f"`{row['rule']}` with {row['comparisons']} comparisons"
-        raise error(name, "rule", "one for a single comparison and every for more", found, "Change one of them.")
+        raise error(at, "figure", f"of notebook {row['notebook']}", f"`{row['figure']}`", "Begin it with its number.")
     now = fingerprint(row)
     if now != [row["fingerprint"], *(change["fingerprint"] for change in row["changes"])][-1]:
         remedy = f'Undo it, or list it under changes with date, reason and fingerprint = "{now}".'
-        raise error(name, "fingerprint", "that of what was registered", "a change that is not listed", remedy)
+        raise error(at, "fingerprint", "that of what was registered", "a change that is not listed", remedy)
     seeds = {key: range(row[key]["first"], row[key]["first"] + row[key]["count"]) for key in TESTED if "seeds" in key}
     return Claim(**{**row, **seeds, "changes": tuple(Change(**change) for change in row["changes"])})
 
 
-def load_claims(path: Path = REGISTER) -> dict[str, Claim]:
+def _read(notebook: str | None, folder: Path) -> list[tuple[str, Claim | NotTestable]]:
+    """The rows of one notebook's file or of all, each with its file and name for a sentence about it."""
+    files = sorted(folder.glob(f"{notebook or '*'}.toml"))
+    if not files:
+        there = ", ".join(sorted(path.name for path in folder.glob("*.toml"))) or "no such file"
+        raise FileNotFoundError(
+            f"Folder `{folder}` should hold the claims of a notebook, `{notebook or 'NN'}.toml`. Found {there}. "
+            "Name one of these, or take the folder back with git."
+        )
+    found: dict[str, tuple[str, Claim | NotTestable]] = {}
+    for kind, at, row in (row for path in files for row in rows_of(path)):
+        if row["id"] in found:
+            raise error(at, "id", "that of one row", "it twice", "Rename one.")
+        found[row["id"]] = (at, _claim(at, row) if kind == "test" else NotTestable(**row))
+    return list(found.values())
+
+
+def load_claims(notebook: str | None = None, folder: Path = FOLDER) -> dict[str, Claim]:
     """Read and check the rows that full runs decide.
 
+    Args:
+        notebook: The number of one, such as "02"; by default all of them.
+        folder: Of the files.
+
     Returns:
-        The rows by id, in the order of the file.
+        The rows by id, in the order of the notebooks and of their files.
 
     Raises:
-        ValueError: A row does not follow the rules; the sentence names row and field.
+        FileNotFoundError: There is no such file.
+        ValueError: A row does not follow the rules; the sentence names file, row and field.
     """
-    claims = {name: _claim(name, row) for name, row in _rows(path, "claim")}
-    for claim in claims.values():
-        for other in (other for other in claims.values() if other.notebook == claim.notebook):
-            both = sorted(set(claim.fresh_seeds) & set(other.tuning_seeds))
-            if both:
-                found = f"seed {both[0]} in both"
-                raise error(
-                    claim.id, "fresh_seeds", f"apart from the tuning seeds of {other.id}", found, "Move one of them."
-                )
-    return claims
+    claims = [(at, row) for at, row in _read(notebook, folder) if isinstance(row, Claim)]
+    for (at, claim), (_, other) in product(claims, claims):
+        both = sorted(set(claim.fresh_seeds) & set(other.tuning_seeds)) if claim.notebook == other.notebook else []
+        if both:
+            found = f"seed {both[0]} in both"
+            raise error(at, "fresh_seeds", f"apart from the tuning seeds of {other.id}", found, "Move one of them.")
+    return {claim.id: claim for _, claim in claims}
 
 
-def load_not_testable(path: Path = REGISTER) -> dict[str, NotTestable]:
+def load_not_testable(folder: Path = FOLDER) -> dict[str, NotTestable]:
     """Read and check the rows that cannot be tested here.
 
     Returns:
-        The rows by id, in the order of the file.
+        The rows by id, in the order of the notebooks and of their files.
 
     Raises:
-        ValueError: A row does not follow the rules; the sentence names row and field.
+        FileNotFoundError: There is no such file.
+        ValueError: A row does not follow the rules; the sentence names file, row and field.
     """
-    found = {}
-    for name, row in _rows(path, "not_testable"):
-        check(name, row, NOT_TESTABLE)
-        found[name] = NotTestable(**row)
-    return found
+    return {row.id: row for _, row in _read(None, folder) if isinstance(row, NotTestable)}

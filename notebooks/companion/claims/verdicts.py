@@ -1,12 +1,14 @@
-"""From an interval to a verdict: computed by one rule, never typed."""
+"""From intervals to a verdict, and to the words that print it: computed by one rule, never typed."""
 
 from collections.abc import Sequence
 from typing import Literal
 
+from companion.claims.fields import Direction
+from companion.claims.register import Claim
 from companion.claims.statistics import Interval
 
 Verdict = Literal["holds", "holds in part", "does not hold", "undecided"]
-Direction = Literal["higher", "lower", "within"]
+MINUS = "\N{MINUS SIGN}"
 
 
 def verdict(interval: Interval, direction: Direction, smallest: float) -> Verdict:
@@ -53,3 +55,44 @@ def combine(verdicts: Sequence[Verdict]) -> Verdict:
     if len(set(verdicts)) == 1:
         return verdicts[0]
     return "holds in part" if {"holds", "holds in part"} & set(verdicts) else "undecided"
+
+
+def rule_on(claim: Claim, intervals: Sequence[Interval]) -> Verdict:
+    """Compute the verdict on a claim from the intervals at hand, which may be fewer than are registered."""
+    return combine([verdict(interval, claim.direction, claim.smallest) for interval in intervals])
+
+
+def ends(intervals: Sequence[Interval], decimals: int) -> tuple[str, str, str, str]:
+    """The least and the greatest mean, the lowest and the highest limit, as text."""
+    means = [interval.mean for interval in intervals]
+    low, high = min(interval.low for interval in intervals), max(interval.high for interval in intervals)
+    least, most, lowest, highest = (f"{value:z.{decimals}f}" for value in (min(means), max(means), low, high))
+    return least, most, lowest, highest
+
+
+def sentence(claim: Claim, intervals: Sequence[Interval], found: str) -> str:
+    """Say the verdict on a claim, what was found, and what was asked; fewer comparisons than registered are said so."""
+    here = len(intervals)
+    some = "" if here == claim.comparisons else f" ({here} of {claim.comparisons} comparisons here)"
+    asked = {"higher": "at least ", "lower": "at most -", "within": "within \N{PLUS-MINUS SIGN}"}[claim.direction]
+    return f"{claim.id}: {rule_on(claim, intervals)}{some}. {found}, asked {asked}{claim.smallest:g}"
+
+
+def verdict_row(claim: Claim, intervals: Sequence[Interval], found: str, pairs: str) -> dict[str, object]:
+    """One row of a table of verdicts.
+
+    Args:
+        claim: As registered.
+        intervals: Those at hand, which may be fewer than are registered.
+        found: What they say, as text.
+        pairs: What the pairs behind an interval are called, such as seeds.
+    """
+    asked = {"higher": "at least ", "lower": f"at most {MINUS}", "within": f"within {MINUS}/+"}[claim.direction]
+    return {
+        "claim": claim.id,
+        "counts from": f"{asked}{claim.smallest:g}",
+        "found, 95 % interval": found,
+        pairs: min(interval.count for interval in intervals),
+        "comparisons": f"{len(intervals)} of {claim.comparisons}",
+        "verdict": rule_on(claim, intervals),
+    }
