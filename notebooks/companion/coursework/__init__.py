@@ -23,6 +23,7 @@ EXERCISES: dict[str, list[Exercise]] = {
     "01_hydalearn_by_hand": [module.exercise for module in _HYDALEARN],
     "05_adatask_by_hand": [module.exercise for module in _ADATASK],
 }
+BY_NAME = {exercise.function: exercise for exercises in EXERCISES.values() for exercise in exercises}
 
 
 def check(function: Callable[..., Any]) -> Report:
@@ -40,11 +41,10 @@ def check(function: Callable[..., Any]) -> Report:
         >>> print(check(weights_from_gains))
         Exercise 1, weights_from_gains: not solved yet
     """
-    by_name = {exercise.function: exercise for exercises in EXERCISES.values() for exercise in exercises}
     name = getattr(function, "__name__", repr(function))
-    if name not in by_name:
+    if name not in BY_NAME:
         raise ValueError(
-            f"The function should bear the name of an exercise: {', '.join(by_name)}. Found `{name}`. "
+            f"The function should bear the name of an exercise: {', '.join(BY_NAME)}. Found `{name}`. "
             "Keep the name that stands in the notebook."
         )
-    return by_name[name].check(function)
+    return BY_NAME[name].check(function)

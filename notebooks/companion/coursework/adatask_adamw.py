@@ -2,12 +2,11 @@
 
 import torch
 
-from companion.coursework.adatask_adam import by_torch
+from companion.coursework.adatask_adam import SETTINGS, by_torch
 from companion.coursework.checking import Answer, Draw, Exercise, count, show
 
 ARGUMENTS = ("theta", "gradients", "task_weights", "lr", "beta1", "beta2", "eps", "weight_decay")
 exercise = Exercise(4, "adatask_adamw", ARGUMENTS, lambda theta, *_: tuple(theta.shape))
-SETTINGS = (0.1, 0.8, 0.9, 1e-10)  # lr, beta1, beta2, eps
 
 
 @exercise.property

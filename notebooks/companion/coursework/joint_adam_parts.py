@@ -2,12 +2,11 @@
 
 import torch
 
-from companion.coursework.adatask_adam import by_torch
+from companion.coursework.adatask_adam import SETTINGS, by_torch
 from companion.coursework.checking import SCALES, Answer, Draw, Exercise, count, show
 
 ARGUMENTS = ("gradients", "lr", "beta1", "beta2", "eps")
 exercise = Exercise(3, "joint_adam_parts", ARGUMENTS, lambda gradients, *_: tuple(gradients.shape))
-SETTINGS = (0.1, 0.8, 0.9, 1e-10)  # lr, beta1, beta2, eps
 
 
 @exercise.property

@@ -9,25 +9,24 @@
 
 import argparse
 import ast
-import hashlib
 import json
 import re
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
 from companion.coursework import EXERCISES
+from companion.coursework.folder import write_folder
 from companion.coursework.grading import print_grade
+from companion.coursework.submission import python
 from companion.runner.guard import guard
 from companion.store import paths, writing
 
 SOLUTIONS = paths.NOTEBOOKS / "solutions"
 HANDOUT = Path(__file__).parent / "handout"
 TAG = "exercise"  # of the cells that hold a function to write and its self-check
-LIST = ".handout.json"  # in a folder that was written here: its files and their sha256
-MADE_BY_USE = {".venv", "build", "failed", "figures", "__pycache__", ".ipynb_checkpoints", "mtlcore.egg-info"}
 LINK = re.compile(r"\[([^\]]+)\]\(([\w./-]+)\)")
 
 Notebook = dict[str, Any]
@@ -68,17 +67,24 @@ def student_files() -> dict[str, bytes]:
         ValueError: A committed notebook does not pass the guard, or an exercise is not in its unsolved state.
     """
     files = {path.name: path.read_bytes() for path in (HANDOUT / "README.md", HANDOUT / "Makefile")}
-    for name in ("LICENSE", "CITATION.cff", "pyproject.toml", "requirements.lock", "environment.yml"):
-        files[name] = (paths.ROOT / name).read_bytes()
-    code = [*(paths.ROOT / "mtlcore").rglob("*.py"), *(paths.NOTEBOOKS / "companion").rglob("*.py")]
-    for path in sorted(code):
-        if path != Path(__file__).resolve():
-            files[path.relative_to(paths.ROOT).as_posix()] = path.read_bytes()
-    for name in EXERCISES:
-        notebook = _read(paths.NOTEBOOKS / f"{name}.ipynb")
+    notebooks = {name: _read(paths.NOTEBOOKS / f"{name}.ipynb") for name in EXERCISES}
+    for name, notebook in notebooks.items():
         _check_unsolved(notebook, name)
         files[f"notebooks/{name}.ipynb"] = _without_dead_links(notebook)
+    project = ("LICENSE", "CITATION.cff", "pyproject.toml", "requirements.lock", "environment.yml", "mtlcore/py.typed")
+    for path in (*(paths.ROOT / name for name in project), *imported_files(notebooks.values())):
+        files[path.relative_to(paths.ROOT).as_posix()] = path.read_bytes()
     return files
+
+
+def imported_files(notebooks: Iterable[Notebook]) -> list[Path]:
+    """The files of the companion and of `mtlcore` that notebooks and `make lab` import, and those that these import."""
+    finder = ModuleFinder([str(paths.ROOT), str(paths.NOTEBOOKS)])
+    finder.import_hook("companion.runner.environment")
+    for cell in (cell for notebook in notebooks for cell in notebook["cells"] if cell["cell_type"] == "code"):
+        code = ast.Module(python("".join(cell["source"])), [])
+        finder.scan_code(compile(code, "<cell>", "exec"), finder.add_module("__main__"))
+    return sorted(Path(file) for module in finder.modules.values() if (file := getattr(module, "__file__", None)))
 
 
 def solved_files() -> dict[str, bytes]:
@@ -122,59 +128,6 @@ def _without_dead_links(notebook: Notebook) -> bytes:
     return (json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
-    """Write a folder as a whole, in place of the one that an earlier call wrote.
-
-    Args:
-        target: Where. What is there is replaced if nobody has changed it since.
-        files: The contents by path.
-
-    Raises:
-        FileExistsError: The folder holds changes that would be lost.
-        OSError: A file cannot be written. The folder is as it was.
-    """
-    if changes := changes_in(target):
-        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-        name = writing.shown(target)
-        raise FileExistsError(
-            f"{name} holds changes that would be lost: {', '.join(changes[:3])}{more}. Move it away, say to "
-            f"{name}-kept, and run this again."
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-        fresh = Path(scratch) / "fresh"
-        listed = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
-        contents = {fresh / name: content for name, content in files.items()}
-        writing.write(contents | {fresh / LIST: (json.dumps(listed, indent=1) + "\n").encode()})
-        old = Path(scratch) / "old"
-        if target.exists():
-            target.replace(old)
-        try:
-            fresh.replace(target)
-        except OSError:
-            if old.exists():
-                old.replace(target)
-            raise
-
-
-def changes_in(folder: Path) -> list[str]:
-    """The files of a folder that `write_folder` did not write, or not so; what use leaves behind does not count."""
-    if not folder.exists():
-        return []
-    try:
-        listed = json.loads((folder / LIST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        listed = {}
-    changed = []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if not path.is_file() or name.as_posix() == LIST or MADE_BY_USE.intersection(name.parts):
-            continue
-        if listed.get(name.as_posix()) != hashlib.sha256(path.read_bytes()).hexdigest():
-            changed.append(name.as_posix())
-    return changed
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line, `[student | solve | check PATH ...]`; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -188,8 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "check":
-            for path in _notebooks(options.paths):
-                print_grade(path)
+            for at in options.paths:
+                for path in sorted(at.rglob("*.ipynb")) if at.is_dir() else [at]:
+                    if ".ipynb_checkpoints" not in path.parts:  # copies that JupyterLab keeps
+                        print_grade(path)
             return 0
         kind, files = ("solved", solved_files()) if options.command == "solve" else ("student", student_files())
         write_folder(paths.BUILD / kind, files)
@@ -199,12 +154,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     exercises = sum(len(of_one) for of_one in EXERCISES.values())
     print(f"build/{kind}/: {len(files)} files, {len(EXERCISES)} notebooks with {exercises} exercises")
     return 0
-
-
-def _notebooks(given: Sequence[Path]) -> list[Path]:
-    """The notebooks among the paths and in their folders, copies that JupyterLab keeps left out."""
-    found = [path for at in given for path in (sorted(at.rglob("*.ipynb")) if at.is_dir() else [at])]
-    return [path for path in found if ".ipynb_checkpoints" not in path.parts]
 
 
 if __name__ == "__main__":
