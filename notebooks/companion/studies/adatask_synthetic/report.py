@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from companion.claims import verdicts
 from companion.claims.register import Claim
 from companion.claims.statistics import Interval, paired_interval
 from companion.train.layer_shares import NUM_BINS
@@ -146,10 +147,5 @@ def label(setting: Setting) -> str:
 
 def sentence(claim: Claim, intervals: Sequence[Interval]) -> str:
     """Say what a claim's intervals support by its registered rule; fewer comparisons than registered are said so."""
-    means = sorted({f"{interval.mean:z.2f}" for interval in intervals}, key=float)
-    low, high = min(interval.low for interval in intervals), max(interval.high for interval in intervals)
-    sign = {"higher": "at least ", "lower": "at most -", "within": "within +-"}[claim.direction]
-    return (
-        f"{claim.id}: {claim.said(intervals)}. Means {means[0]} to {means[-1]}, "
-        f"intervals within [{low:z.2f}, {high:z.2f}], asked {sign}{claim.smallest:g}"
-    ).replace("+-", "\N{PLUS-MINUS SIGN}")
+    least, most, low, high = verdicts.ends(intervals, 2)
+    return verdicts.sentence(claim, intervals, f"Means {least} to {most}, intervals within [{low}, {high}]")

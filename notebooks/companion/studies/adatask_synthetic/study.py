@@ -15,7 +15,6 @@ from companion.networks.shared_bottom import SharedBottom
 from companion.studies.adatask_synthetic.problem import NUM_INPUTS, Problem, folds, loss_weights
 from companion.train.devices import resolve_device
 from companion.train.layer_shares import ShareRecorder
-from companion.train.methods_alike import methods_alike
 from companion.train.runs import StaticWeights, step_per_run
 from companion.train.stacked import Batch, LossesFn, StackedModel, evaluate
 from companion.train.weightings import ScaledLosses, squared_losses
@@ -198,8 +197,3 @@ def train_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
         columns=["spread", "rate", "seed", "task", "layer", "metric", "value"],
     )
     return table.assign(seconds=(time.perf_counter() - begin) / len(runs))
-
-
-def compare_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
-    """The small cell that the tests compute again, see `methods_alike`."""
-    return methods_alike(train_cell, configuration)

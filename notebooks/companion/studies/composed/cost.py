@@ -1,9 +1,10 @@
 """CPU seconds of a training step, beside `study.cost_per_step`, which counts its gradients and operations."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
 import torch
 
 from companion.studies.composed.problems import prepare
@@ -12,18 +13,20 @@ from companion.train.runs import step_per_run
 from mtlcore.task_gradients import zero_task_grad
 
 
-def seconds_per_step(c: Mapping[str, Any], methods: Sequence[str], steps: int) -> dict[str, float]:
+def seconds_per_step(c: Mapping[str, Any]) -> pd.DataFrame:
     """Measure the processor time of one training step of all `c["seeds"]` together, weights and update included.
 
     Processor time, not time on the wall, so that other programs disturb it little; the median over the steps.
 
     Args:
-        c: As `study.train_grid`'s.
-        methods: Names of methods.
-        steps: How many steps are measured of each, after one that is not.
+        c: As `study.train_grid`'s, with `methods` and with `timed_steps`, how many steps are measured of each method
+            after one that is not.
+
+    Returns:
+        Tidy rows by method; the number of steps as value, the seconds of one as its cost.
     """
-    found = {}
-    for method in methods:
+    found: list[dict[str, Any]] = []
+    for method in c["methods"]:
         problem = prepare(c, c["seeds"])
         scales = problem.loss_scales([1.0] * len(c["seeds"]), c["gap"])
         losses_fn = problem.scaled_losses(scales)
@@ -31,12 +34,13 @@ def seconds_per_step(c: Mapping[str, Any], methods: Sequence[str], steps: int) -
         parameters, rates = list(problem.model.parameters()), torch.full_like(scales[0], 1e-3)
         rows = torch.arange(problem.batch_size, device=rates.device).expand(len(rates), -1)
         times = []
-        for _ in range(steps + 1):
+        for _ in range(c["timed_steps"] + 1):
             begin = time.process_time()
             optimizer.zero_grad()
             zero_task_grad(parameters)
             weighting.backward(problem.train.batch(rows))
             step_per_run(optimizer, rates)
             times.append(time.process_time() - begin)
-        found[method] = sorted(times[1:])[steps // 2]
-    return found
+        seconds = sorted(times[1:])[c["timed_steps"] // 2]
+        found.append({"method": method, "metric": "timed steps", "value": c["timed_steps"], "seconds": seconds})
+    return pd.DataFrame(found)

@@ -39,8 +39,8 @@ def erased(c: Configuration) -> pd.DataFrame:
             pairs, and `epsilons` for the optimizers' `eps`.
 
     Returns:
-        One row per optimizer, `form` ("AdaTask" or "joint") and eps: `apart`, the root mean square distance of the two
-        runs' shared parameters, and `ratio`, that distance over how far the first run moved.
+        Tidy rows by optimizer, `form` ("AdaTask" or "joint"), eps and metric: "apart", the root mean square distance of
+        the two runs' shared parameters, and "ratio", that distance over how far the first run moved.
     """
     rows = []
     for name, rate in zip(c["optimizers"], c["rates"], strict=True):
@@ -62,7 +62,10 @@ def erased(c: Configuration) -> pd.DataFrame:
                     step_per_run(optimizer, torch.full_like(ones[0], rate))
                 apart = _rms([p[1] - p[0] for p in problem.shared])
                 moved = _rms([p[0] - s[0] for p, s in zip(problem.shared, start, strict=True)])
-                rows.append({"optimizer": name, "form": form, "eps": eps, "apart": apart, "ratio": apart / moved})
+                rows += [
+                    {"optimizer": name, "form": form, "eps": eps, "metric": metric, "value": value}
+                    for metric, value in {"apart": apart, "ratio": apart / moved}.items()
+                ]
     return pd.DataFrame(rows)
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from companion.claims import verdicts
 from companion.claims.register import Claim
 from companion.claims.statistics import Interval, paired_interval
+from companion.plots.forest import Panel
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -27,6 +29,11 @@ class Measure:
     log: bool
     lower: bool
     text: str
+
+    def panel(self, title: str, smallest: float) -> Panel:
+        """How a forest plot reads its differences."""
+        unit = "test loss, %" if self.log else self.text
+        return Panel(title, unit, lower_is_better=self.lower, smallest=smallest, percent=self.log)
 
 
 RELATIVE = Measure("test loss", True, True, "log test loss")
@@ -122,12 +129,9 @@ def by_level(dose: pd.DataFrame) -> pd.DataFrame:
 
 def sentence(claim: Claim, found: Sequence[Interval], decimals: int) -> str:
     """Say what a claim's intervals support by its registered rule; fewer comparisons than registered are said so."""
-    means = sorted(interval.mean for interval in found)
-    low, high = min(interval.low for interval in found), max(interval.high for interval in found)
-    spread = f"{means[0]:z.{decimals}f}" + (f" to {means[-1]:z.{decimals}f}" if len(means) > 1 else "")
-    asked = {"higher": "at least ", "lower": "at most -", "within": "within \N{PLUS-MINUS SIGN}"}[claim.direction]
-    limits = f"[{low:z.{decimals}f}, {high:z.{decimals}f}]"
-    text = f"{claim.id}: {claim.said(found)}. Mean {spread}, 95 % within {limits}, asked {asked}{claim.smallest:g}"
+    least, most, low, high = verdicts.ends(found, decimals)
+    spread = f"{least} to {most}" if len(found) > 1 else least
+    text = verdicts.sentence(claim, found, f"Mean {spread}, 95 % within [{low}, {high}]")
     return text.replace(" -", f" {MINUS}").replace("[-", f"[{MINUS}")
 
 

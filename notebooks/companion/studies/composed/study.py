@@ -16,7 +16,6 @@ from companion.metrics.recommenders import auc
 from companion.studies.composed.problems import Problem, prepare
 from companion.studies.composed.variants import MEAN, Decaying, TaskGradients, make_variant
 from companion.train.layer_shares import share
-from companion.train.methods_alike import methods_alike
 from companion.train.runs import History, train_runs
 from companion.train.stacked import Batch, LossesFn, evaluate, predict
 from companion.train.work import work_of
@@ -168,11 +167,6 @@ def train_grid(c: Configuration) -> pd.DataFrame:
 def tune_grid(c: Configuration) -> pd.DataFrame:
     """Train as `train_grid` does, without a look at the test fold: for choosing settings."""
     return _grid(c, tested=False)
-
-
-def compare_cell(c: Configuration) -> pd.DataFrame:
-    """The small cell that the tests compute again, see `methods_alike`."""
-    return methods_alike(train_grid, c)
 
 
 def cost_per_step(c: Configuration, methods: Sequence[str]) -> pd.DataFrame:

@@ -11,18 +11,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from companion.plots.figures import METHOD_COLOURS
+from companion.plots.style import INK, colour, head
 from companion.studies.cost.report import front
 from companion.studies.cost.studies import PAPERS
 
-INK, PALE = "#444444", "#C9C9C9"
-_ALSO = {"single tasks": "#000000", "T backward passes": "#444444"}
-_COLOURS = METHOD_COLOURS | _ALSO
-
-
-def colour(method: str) -> str:
-    """The colour of a method, the same as in all other figures."""
-    return _COLOURS[method]
+PALE = "#C9C9C9"
 
 
 def draw_planes(costs: pd.DataFrame, axis: str, label: str, title: str, equal: float = 0.0) -> Figure:
@@ -53,8 +46,7 @@ def draw_planes(costs: pd.DataFrame, axis: str, label: str, title: str, equal: f
     for ax in axes[:, 0]:
         ax.set_ylabel("gain over single-task\ntraining, % of its loss")
     axes[(len(studies) - 1) // columns, min(1, len(studies) - 1)].set_xlabel(label)
-    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
-    return fig
+    return head(fig, title)
 
 
 def _plane(ax: Axes, rows: pd.DataFrame, axis: str, unbeaten: Sequence[str]) -> None:
@@ -143,8 +135,7 @@ def draw_price(prices: pd.DataFrame, title: str) -> Figure:
     references = list(dict.fromkeys(prices["reference"]))
     handles = [Line2D([], [], marker="o", color=colour(m), label=m) for m in references]
     fig.legend(handles=handles, loc="outside lower center", ncols=len(references))
-    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
-    return fig
+    return head(fig, title)
 
 
 def draw_growth(growth: pd.DataFrame, methods: Sequence[str], title: str) -> Figure:
@@ -188,8 +179,7 @@ def draw_growth(growth: pd.DataFrame, methods: Sequence[str], title: str) -> Fig
     handles = [Line2D([], [], color=colour(m), lw=2.4 if m in PAPERS else 1.4, label=m) for m in methods]
     handles.append(Line2D([], [], color=INK, lw=1.2, ls=":", label="floor: bare products and a copy"))
     fig.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=8.5)
-    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
-    return fig
+    return head(fig, title)
 
 
 def draw_memory(memory: pd.DataFrame, title: str) -> Figure:

@@ -1,123 +1,133 @@
-"""Quality of every method relative to single-task training, from stored runs that give the published numbers again.
-
-Stored runs may be those of an earlier version. So a run counts only where it gives the number that its notebook has
-published in figures/full/: every published difference of the study has to come out of the stored runs again.
-"""
+"""Quality of every method relative to single-task training, computed from the published runs of the other notebooks."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from companion.claims.statistics import paired_interval
-from companion.plots.figures import read_manifest, read_numbers
 from companion.store import paths
-from companion.studies.cost.recorded import NAMES, Candidate, candidates, settings, stored_cells
+from companion.store.published import Cell, read
 from companion.studies.cost.steps import ONE_PASS
 from companion.studies.cost.studies import PAPERS, Study
+from companion.studies.scenes.report import scores, with_delta_m
+from companion.studies.scenes.study import ALONE
 
-TABLES = ("10_quality", "10_price")  # the committed figures whose CSVs keep what `quality` gives
-COLUMNS = ("notebook", "study", "method", "reference", "mean", "low", "high", "count", "settings", "recorded seconds")
-
-
-def published(study: Study) -> dict[str, float]:
-    """Read from figures/full/ the published mean differences `study.first` minus each other method."""
-    rows = read_numbers(paths.COMMITTED_FIGURES, study.stem)
-    for column, value in study.rows.items():
-        rows = rows[rows[column] == value]
-    means = rows.set_index(study.column)["mean"]
-    sign = -1.0 if study.reversed else 1.0
-    names = NAMES if study.kind != "main task" else {}
-    every = {names.get(str(name), str(name)): sign * float(mean) for name, mean in means.items()}
-    return {method: mean for method, mean in every.items() if method in study.methods and method != study.first}
+TUNING = 1000  # the first seed that no final run has, in all notebooks
+# How the studies of all tasks, where each has a network of its own, call the methods.
+NAMES = {
+    "joint": "equal weights",
+    "joint 1:1": "equal weights",
+    "single task": "single tasks",
+    "AdaTask": "AdaTask-Adam",
+}
 
 
-def published_runs(study: Study, found: Sequence[Candidate]) -> dict[str, Candidate] | None:
-    """Choose for every published method the candidate that gives its number, or None where one has none.
+@dataclass(frozen=True)
+class Runs:
+    """Final runs of a method at its chosen setting.
 
-    Args:
-        study: The study.
-        found: Of `candidates`.
+    Attributes:
+        loss: What quality is computed from, by seed: a log loss, or Delta_m.
+        seconds: Of one training.
     """
-    expected = published(study)
-    for first in (c for c in found if c.method == study.first):
-        chosen = {study.first: first}
-        for candidate in found:
-            if candidate.method in expected:
-                pair = pd.concat([first.published, candidate.published], axis=1, join="inner").dropna()
-                mean = float((pair.iloc[:, 0] - pair.iloc[:, 1]).mean())
-                if abs(mean - expected[candidate.method]) < 1e-7:
-                    chosen.setdefault(candidate.method, candidate)
-        chosen |= {c.method: c for c in found if c.method == "single tasks" and c.code == first.code}
-        if {*expected, study.single} <= set(chosen):
-            return chosen
-    return None
+
+    loss: pd.Series
+    seconds: float
 
 
-def quality(study: Study, folder: Path) -> pd.DataFrame | None:
+def quality(study: Study) -> pd.DataFrame:
     """Compute every method's paired difference to single-task training, and that of the papers' to one-pass methods.
-
-    Args:
-        study: The study.
-        folder: Of stored results.
 
     Returns:
         One row per method and `reference`: mean, low, high and count of the difference of log losses (of Delta_m for
         the scenes), below 0 where the method is better; the `settings` it was tuned over and the `recorded seconds` of
-        a training, whatever else the machine did then. None where the folder lacks the published runs.
+        a training, whatever else the machine did then.
     """
-    cells = stored_cells(folder, study)
-    chosen = published_runs(study, candidates(study, cells))
-    if chosen is None:
-        return None
+    cells = [cell for cell in read(paths.COMMITTED_FIGURES, study.notebook) if study.holds(cell)]
+    runs = final_runs(study, cells)
     rows = []
-    for method, reference in _pairs(study, chosen):
-        run = chosen[method]
-        pair = pd.concat([run.loss, chosen[reference].loss], axis=1, join="inner").dropna()
+    for method, reference in _pairs(study, runs):
+        pair = pd.concat([runs[method].loss, runs[reference].loss], axis=1, join="inner").dropna()
         interval = paired_interval(pair.iloc[:, 0], pair.iloc[:, 1], test_to_train=study.test_to_train)
         names = {"notebook": study.notebook, "study": study.name, "method": method, "reference": reference}
-        tuned = settings(study, cells, method, run.code)
-        rows.append({**names, **vars(interval), "settings": tuned, "recorded seconds": run.seconds})
+        tuned = settings(study, cells, method)
+        rows.append({**names, **vars(interval), "settings": tuned, "recorded seconds": runs[method].seconds})
     return pd.DataFrame(rows)
 
 
-def _pairs(study: Study, chosen: Mapping[str, Candidate]) -> list[tuple[str, str]]:
+def _pairs(study: Study, runs: Mapping[str, Runs]) -> list[tuple[str, str]]:
     """Every method with single-task training, and the papers' methods with those of one backward pass."""
-    found = [method for method in study.methods if method in chosen]
+    found = [method for method in study.methods if method in runs]
     ours = [method for method in found if method in PAPERS]
     cheap = [method for method in found if method in ONE_PASS and method != study.single]
     return [*((method, study.single) for method in found), *((method, other) for method in ours for other in cheap)]
 
 
-def gather(studies: Sequence[Study], folder: Path | None) -> tuple[pd.DataFrame, list[str]]:
-    """Collect the quality of several studies: from a folder's stored runs, else from the committed table.
+def _tunes(cell: Cell) -> bool:
+    return bool(min(cell.configuration["seeds"]) >= TUNING)
 
-    Args:
-        studies: Which.
-        folder: Of stored results; None reads the committed table alone.
 
-    Returns:
-        The rows of `quality`, and the names of the studies whose runs were read from the folder.
+def final_runs(study: Study, cells: Sequence[Cell]) -> dict[str, Runs]:
+    """The reported runs of a study's methods at one setting each; where tasks have weights, at 1:1."""
+    final = [cell for cell in cells if not _tunes(cell)]
+    if study.kind == "main task":
+        return {cell.configuration["method"]: _main_task(study, cell) for cell in final}
+    final = [cell for cell in final if 1.0 in cell.configuration["spreads"]]
+    if study.kind == "scenes":
+        return _scenes(final)
+    return {_name(cell): _all_tasks(study, cell) for cell in final}
 
-    Raises:
-        ValueError: A study is in neither.
+
+def _name(cell: Cell) -> str:
+    method = str(cell.configuration["method"])
+    return NAMES.get(method, method)
+
+
+def _main_task(study: Study, cell: Cell) -> Runs:
+    values = cell.table[cell.table["metric"] == study.metric].set_index("seed")["value"]
+    return Runs(np.log(values), _seconds(cell))
+
+
+def _all_tasks(study: Study, cell: Cell) -> Runs:
+    rows = cell.table[cell.table["spread"] == 1.0]
+    losses = rows[rows["metric"] == "test loss"]
+    networks = study.num_tasks if _name(cell) == "single tasks" else 1
+    return Runs(np.log(losses["value"]).groupby(losses["seed"]).mean(), networks * _seconds(cell))
+
+
+def _scenes(final: Sequence[Cell]) -> dict[str, Runs]:
+    """Delta_m of each method against the single tasks, whose own is 0."""
+    names = ("optimizer", "method")
+    runs = pd.concat([cell.table.assign(**{name: cell.configuration[name] for name in names}) for cell in final])
+    values = with_delta_m(scores(runs))["Delta_m, flat"].xs(1.0, level="spread").droplevel("optimizer")
+    found = {
+        _name(cell): Runs(values.xs(cell.configuration["method"], level="method").sort_index(), _seconds(cell))
+        for cell in final
+        if cell.configuration["method"] in values.index.get_level_values("method")
+    }
+    alone = sum(_seconds(cell) for cell in final if cell.configuration["method"] in ALONE)
+    nothing = 0.0 * next(iter(found.values())).loss
+    return {**found, "single tasks": Runs(nothing, alone)}
+
+
+def _seconds(cell: Cell) -> float:
+    return float(cell.table["seconds"].iloc[0])
+
+
+def settings(study: Study, cells: Sequence[Cell], method: str) -> int:
+    """Count the settings, rates times scales, among which a method's was chosen.
+
+    A method is tuned in one cell; smaller ones on tuning seeds are of ablations.
     """
-    made = read_manifest(paths.COMMITTED_FIGURES)
-    kept = [read_numbers(paths.COMMITTED_FIGURES, stem) for stem in TABLES if stem in made]
-    committed = pd.concat(
-        [pd.DataFrame(columns=list(COLUMNS)), *(table.reindex(columns=list(COLUMNS)) for table in kept)]
-    )
-    tables, read = [], []
-    for study in studies:
-        table = None if folder is None else quality(study, folder)
-        if table is not None:
-            read.append(study.name)
-        else:
-            table = committed[committed["study"] == study.name]
-        if table.empty:
-            raise ValueError(
-                f"The full profile of notebook {study.notebook} should have been run in this checkout. Found no stored "
-                f"runs that give its published numbers. Run make full NOTEBOOK={study.notebook[:2]} first."
-            )
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True).infer_objects(), read
+    tried: dict[str, set[tuple[float, float]]] = {}
+    own = "scale" if study.kind == "main task" else "spread"
+    for cell in (cell for cell in cells if _tunes(cell)):
+        said = str(cell.configuration["method"])
+        name = "single tasks" if said in ALONE else said if study.kind == "main task" else NAMES.get(said, said)
+        pairs = set(cell.table[[own, "rate"]].drop_duplicates().itertuples(index=False, name=None))
+        pairs = {pair for pair in pairs if own == "scale" or pair[0] == 1.0}
+        if name == method and len(pairs) > len(tried.get(said, ())):
+            tried[said] = pairs
+    return len(set().union(*tried.values()))

@@ -12,6 +12,7 @@ from companion.baselines import AGGREGATORS
 from companion.metrics.scenes import scene_losses
 from companion.networks.scenes import UNet
 from companion.networks.shared_bottom import SharedBottom, task_losses
+from companion.store.published import Cell
 from companion.studies.cost.steps import ONE_PASS, Problem
 from companion.studies.recommendation.problem import build
 from companion.studies.scenes.folds import TEST_TO_TRAIN
@@ -39,15 +40,11 @@ class Study:
         name: What figures call it.
         kind: "main task" (one task counts, the others help), "all tasks" or "scenes" (all count).
         notebook: Whose.
-        compute: The functions whose stored cells are its final and tuning runs.
+        kinds: Of the published cells that are its final and tuning runs.
         configuration: What those cells' configurations hold.
         lacks: Names that they do not hold.
-        metric: The metric that the notebook publishes.
-        stem: The committed table with the published differences.
-        rows: Columns and values of the rows that hold them.
-        column: Its column with the method.
-        first: The method that differences are taken from.
-        reversed: Whether they are a method minus `first`.
+        metric: The loss whose logs are compared where one task counts.
+        stem: The committed figure that shows the comparison.
         test_to_train: For intervals over splits that share rows; see `paired_interval`.
         num_tasks: T.
         methods: Whose step is measured.
@@ -58,20 +55,22 @@ class Study:
     name: str
     kind: str
     notebook: str
-    compute: tuple[str, ...]
+    kinds: tuple[str, ...]
     configuration: Mapping[str, Any]
     metric: str
     stem: str
-    rows: Mapping[str, object]
-    column: str
-    first: str
     num_tasks: int
     methods: tuple[str, ...]
     problem: Callable[[int], Problem]
     steps: int
     lacks: tuple[str, ...] = ()
-    reversed: bool = False
     test_to_train: float = 0.0
+
+    def holds(self, cell: Cell) -> bool:
+        """Whether a published cell is one of its runs."""
+        said = cell.configuration
+        named = all(said.get(name) == value for name, value in self.configuration.items())
+        return cell.kind in self.kinds and named and not set(self.lacks) & set(said)
 
     @property
     def single(self) -> str:
@@ -115,9 +114,9 @@ def _scenes(num_tasks: int) -> Problem:
     return Problem(model, model.shared_parameters(), lambda m, b: list(both(m, b))[:num_tasks], (x, y), kinds)
 
 
-_STUDIED = "companion.studies."
 _SYNTHETIC = {"rows": [500, 1000, 2000], "epochs": 10}
-_OPTIONS = ("gain_data", "protocol")
+# What a cell of an ablation or of another protocol says beside its design.
+_OPTIONS = ("gain_data", "protocol", "gain", "trial_step", "trial_moves", "negative", "normalise", "scale_heads")
 _SUPPORT2 = {"dataset": "mortality", "auxiliaries": ["physiology score"], "horizon_days": 30, "epochs": 8}
 _REGRESSION = ["regression"] * 5
 _BINARY = ["classification", "classification"]
@@ -127,23 +126,22 @@ _MIXED = ["classification", "regression"]
 def _weights(design: str, dose: str, num_tasks: int, methods: tuple[str, ...]) -> Study:
     """A design of notebook 02."""
     return Study(
-        design, "main task", "02_hydalearn_synthetic", (f"{_STUDIED}hydalearn_synthetic.study.train_grid",),
+        design, "main task", "02_hydalearn_synthetic", ("train_grid",),
         {"design": design, "dose": dose, **_SYNTHETIC},
-        "test loss", "02_benefit", {"design": design}, "reference", "HydaLearn",
-        num_tasks, methods, partial(_dense, 10, [32, 32], 40, _REGRESSION), 500,
+        "test loss", "02_benefit",
+        num_tasks, methods, partial(_dense, 10, [32, 32], 40, _REGRESSION), 500, _OPTIONS,
     )  # fmt: skip
 
 
 def _tabular(
-    name: str, notebook: str, configuration: Mapping[str, Any], stem: str, rows: Mapping[str, object],
+    name: str, notebook: str, configuration: Mapping[str, Any], stem: str,
     methods: tuple[str, ...], sizes: tuple[int, list[str]], steps: int, lacks: tuple[str, ...] = _OPTIONS,
     test_to_train: float = 1 / 3,
 ) -> Study:  # fmt: skip
     """A design of notebook 03 or 04; `sizes` are the number of inputs and the tasks' kinds."""
     inputs, kinds = sizes
     return Study(
-        name, "main task", notebook, tuple(f"{_STUDIED}tabular.study.{f}" for f in ("train_grid", "tune_grid")),
-        configuration, "test log loss", stem, {"metric": "test log loss", **rows}, "reference", "HydaLearn",
+        name, "main task", notebook, ("train_grid", "tune_grid"), configuration, "test log loss", stem,
         2, methods, partial(_dense, inputs, [32, 32], 256, kinds), steps, lacks, test_to_train=test_to_train,
     )  # fmt: skip
 
@@ -153,37 +151,37 @@ STUDIES = (
     _weights("related and unrelated", "fixed", 5, OWN_WEIGHTS),
     _tabular(
         "mortgages", "03_credit_default", {"dataset": "mortgages", "train_rows": 10000, "epochs": 8},
-        "03_benefit", {"design": "mortgages"}, WEIGHTS, (73, _BINARY), 312, test_to_train=0.33421123353937116,
+        "03_benefit", WEIGHTS, (73, _BINARY), 312, test_to_train=0.33421123353937116,
     ),
     _tabular(
         "Lending Club", "03_credit_default", {"dataset": "lending_club", "train_rows": 6000, "epochs": 8},
-        "03_benefit", {"design": "Lending Club"}, WEIGHTS, (153, _BINARY), 184,
+        "03_benefit", WEIGHTS, (153, _BINARY), 184,
     ),
     _tabular(
-        "mortality", "04_mortality", _SUPPORT2, "04_benefit", {}, WEIGHTS, (70, _MIXED), 168,
+        "mortality", "04_mortality", _SUPPORT2, "04_benefit", WEIGHTS, (70, _MIXED), 168,
         (*_OPTIONS, "main_labels"),
     ),
     _tabular(
         "mortality, 200 labels", "04_mortality", {**_SUPPORT2, "main_labels": 200}, "04_scarce",
-        {"design": "200 labels"}, ("single task", "equal weights", "static grid", "cosine gate", "HydaLearn"),
+        ("single task", "equal weights", "static grid", "cosine gate", "HydaLearn"),
         (70, _MIXED), 168,
     ),
     Study(
-        "two synthetic tasks", "all tasks", "06_adatask_synthetic", (f"{_STUDIED}adatask_synthetic.study.train_cell",),
+        "two synthetic tasks", "all tasks", "06_adatask_synthetic", ("train_cell",),
         {"problem": "two tasks", "optimizer": "Adam", "steps": 600},
-        "test loss", "06_gap", {"spread": 1}, "label", "single tasks",
-        2, ACCUMULATORS, partial(_dense, 8, [24, 24, 24, 24], 32, _REGRESSION), 600, reversed=True,
+        "test loss", "06_gap",
+        2, ACCUMULATORS, partial(_dense, 8, [24, 24, 24, 24], 32, _REGRESSION), 600,
     ),
     Study(
-        "scenes", "scenes", "07_scenes", (f"{_STUDIED}scenes.study.train_cell",),
+        "scenes", "scenes", "07_scenes", ("train_cell",),
         {"dataset": "earth", "second": "distance", "optimizer": "Adam", "epochs": 15},
-        "Delta_m, flat", "07_benefit", {"measure": "Delta_m, flat"}, "second", "AdaTask-Adam",
+        "Delta_m, flat", "07_benefit",
         2, ACCUMULATORS, _scenes, 225, test_to_train=TEST_TO_TRAIN["earth"],
     ),
     Study(
-        "films", "all tasks", "08_recommendation", (f"{_STUDIED}recommendation.study.train_cell",),
+        "films", "all tasks", "08_recommendation", ("train_cell",),
         {"problem": "random, shared bottom", "optimizer": "Adam", "epochs": 3},
-        "AUC", "08_scale", {"task": 0, "spread": 1}, "label", "equal weights",
-        3, ACCUMULATORS, _interactions, 351, reversed=True, test_to_train=1 / 3,
+        "AUC", "08_scale",
+        3, ACCUMULATORS, _interactions, 351, test_to_train=1 / 3,
     ),
 )  # fmt: skip

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from companion.claims import verdicts
 from companion.claims.register import Claim
 from companion.claims.statistics import Interval, paired_interval
-from companion.claims.verdicts import Verdict, combine, verdict
+from companion.claims.verdicts import ends
 from companion.train.method_comparison import log_difference
 
-MINUS = "\N{MINUS SIGN}"
-BOUNDS = {"higher": "at least ", "lower": f"at most {MINUS}", "within": f"within {MINUS}/+"}
 PROBED = ("minor share", "share", "held-out share")
 
 
@@ -103,27 +102,11 @@ def off_curve(runs: pd.DataFrame, always: int, confidence: float) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def rule_on(claim: Claim, intervals: Sequence[Interval]) -> Verdict:
-    """The registered rule on the intervals at hand: those of a fast run may be fewer than were registered."""
-    return combine([verdict(interval, claim.direction, claim.smallest) for interval in intervals])
-
-
 def verdict_row(claim: Claim, intervals: Sequence[Interval]) -> dict[str, object]:
     """One row of the verdict table: claim, what was found, how many of the registered comparisons, verdict."""
-    found = intervals[0] if len(intervals) == 1 else None
-    if found is not None:
-        text = f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
-    else:
-        means = [interval.mean for interval in intervals]
-        text = f"means {min(means):.3f} to {max(means):.3f}"
-    return {
-        "claim": claim.id,
-        "counts from": f"{BOUNDS[claim.direction]}{claim.smallest:g}",
-        "found, 95 % interval": text,
-        "seeds": min(interval.count for interval in intervals),
-        "comparisons": f"{len(intervals)} of {claim.comparisons}",
-        "verdict": rule_on(claim, intervals),
-    }
+    least, most, low, high = ends(intervals, 3)
+    found = f"{least} [{low}, {high}]" if len(intervals) == 1 else f"means {least} to {most}"
+    return verdicts.verdict_row(claim, intervals, found, "seeds")
 
 
 def in_percent(table: pd.DataFrame) -> str:

@@ -2,8 +2,9 @@
 
 from IPython.display import Image, display
 
-from companion.plots.figures import half_size, read_manifest
+from companion.plots.figures import half_size
 from companion.store import paths
+from companion.store.manifest import read_manifest
 
 
 def show(*stems: str) -> None:

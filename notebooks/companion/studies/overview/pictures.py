@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from companion.plots.figures import METHOD_COLOURS, task_colours
+from companion.plots.style import METHOD_COLOURS, task_colours
 from mtlcore import AdaTaskAdam, Dominance, HydaLearn, combine, zero_task_grad
 
 TASKS = ("main", "auxiliary")

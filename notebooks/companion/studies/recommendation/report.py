@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from companion.claims import verdicts
 from companion.claims.register import Claim
 from companion.claims.statistics import Interval, paired_interval
 from companion.studies.adatask_synthetic.report import GROUP, MEAN, Contrast, at, label, log_losses
@@ -101,11 +102,7 @@ def shares_by_bin(shares: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 def sentence(claim: Claim, found: Sequence[Interval], decimals: int) -> str:
     """Say what a claim's intervals support by its registered rule; fewer comparisons than registered are said so."""
-    means = sorted(interval.mean for interval in found)
-    low, high = min(interval.low for interval in found), max(interval.high for interval in found)
-    asked = {"higher": "at least ", "lower": "at most -", "within": "within \N{PLUS-MINUS SIGN}"}[claim.direction]
-    spread = f"{means[0]:z.{decimals}f}" + (f" to {means[-1]:z.{decimals}f}" if len(means) > 1 else "")
-    return (
-        f"{claim.id}: {claim.said(found)}. Mean {spread}, interval{'s' * (len(found) > 1)} within "
-        f"[{low:z.{decimals}f}, {high:z.{decimals}f}], asked {asked}{claim.smallest:g}"
-    )
+    least, most, low, high = verdicts.ends(found, decimals)
+    several = len(found) > 1
+    spread = f"{least} to {most}" if several else least
+    return verdicts.sentence(claim, found, f"Mean {spread}, interval{'s' * several} within [{low}, {high}]")

@@ -20,7 +20,6 @@ from companion.studies.adatask_synthetic.study import OPTIMIZERS, Run, Weighting
 from companion.studies.recommendation.problem import Network, build, folds
 from companion.studies.recommendation.shares import LayerShares
 from companion.train.devices import resolve_device
-from companion.train.methods_alike import methods_alike
 from companion.train.runs import StaticWeights, step_per_run
 from companion.train.stacked import Batch, LossesFn, RunData, StackedModel, evaluate, predict
 from companion.train.weightings import ScaledLosses
@@ -202,8 +201,3 @@ def train_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
             ]
     table = pd.DataFrame(rows, columns=["spread", "rate", "seed", "task", "layer", "metric", "value"])
     return table.assign(seconds=(time.perf_counter() - begin) / len(runs))
-
-
-def compare_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
-    """The small cell that the tests compute again, see `methods_alike`."""
-    return methods_alike(train_cell, configuration)

@@ -4,39 +4,72 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from companion.studies.scenes.folds import load_folds
 from companion.studies.scenes.study import Run, train
+from companion.train.devices import resolve_device
+from companion.train.stacked import RunData
 
 
 class Scenes(NamedTuple):
-    """Test scenes: images `[N, 3, H, W]`; classes and numbers `[N, H, W]`, true and predicted; their row numbers."""
+    """Test scenes: images `[N, 3, H, W]`, true classes and numbers `[N, H, W]`, and their row numbers."""
 
     images: NDArray[np.float64]
     truth: tuple[NDArray[np.float64], NDArray[np.float64]]
-    predicted: tuple[NDArray[np.float64], NDArray[np.float64]]
     rows: list[int]
 
 
-def predict_scenes(configuration: Mapping[str, Any], method: str, run: Run, count: int) -> Scenes:
-    """Train one run as `train_cell` does, in the same order of the data, and look at the test scenes with most classes.
+def look(configuration: Mapping[str, Any]) -> Scenes:
+    """The test scenes with most classes, of the split of the first seed.
 
     Args:
-        configuration: As `train_cell`'s; `seeds`, `spreads` and `rates` are those of the run.
-        method: See `train_cell`.
-        run: What to train.
-        count: Number of scenes.
+        configuration: As `train_cell`'s, with `pictures`, how many scenes are looked at.
     """
-    trained = train({**configuration, "seeds": [run.seed]}, method, [run], record=False)
-    fold = trained.folds.held_out["test"]
-    rows = richest(fold.targets[0, 0].cpu().numpy(), count)
-    x, y = fold.batch(torch.tensor([rows], device=fold.source.device))
+    device, dtype = resolve_device(configuration["device"]), getattr(torch, configuration["dtype"])
+    folds = load_folds(configuration, configuration["seeds"][:1], torch.zeros(1, dtype=torch.int64), device, dtype)
+    (x, y), rows = _scenes(folds.held_out["test"], configuration["pictures"])
+    images, classes, numbers = (values.double().cpu().numpy() for values in (x[0], y[0, 0], y[1, 0]))
+    return Scenes(images, (classes, numbers), rows)
+
+
+def predict(configuration: Mapping[str, Any]) -> pd.DataFrame:
+    """Train one run as `train_cell` does, in the same order of the data, and look at the same scenes.
+
+    Args:
+        configuration: As `look`'s, with one seed, spread and rate.
+
+    Returns:
+        Tidy rows: the predicted class and number of every pixel by scene (from 0), row and column.
+    """
+    c = configuration
+    run = Run(c["spreads"][0], c["rates"][0], c["seeds"][0])
+    trained = train(c, c["method"], [run], record=False)
+    (x, _), _ = _scenes(trained.folds.held_out["test"], c["pictures"])
     with torch.no_grad():
         scores, numbers = trained.model(x)
-    shown = (x[0], y[0, 0], y[1, 0], scores[0].argmax(1), numbers[0])
-    images, classes, wanted, found, guessed = (values.double().cpu().numpy() for values in shown)
-    return Scenes(images, (classes, wanted), (found, guessed), rows)
+    found = {"class": scores[0].argmax(1), "number": numbers[0]}  # [N, H, W] each
+    height, width = found["class"].shape[-2:]
+    index = pd.MultiIndex.from_product([range(c["pictures"]), range(height), range(width)], names=["scene", "y", "x"])
+    wide = pd.DataFrame({name: values.double().cpu().numpy().ravel() for name, values in found.items()}, index=index)
+    return wide.reset_index().melt(["scene", "y", "x"], var_name="metric", value_name="value")
+
+
+def as_pictures(predicted: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Predicted classes and numbers `[N, H, W]` from the rows of `predict`."""
+    shape = tuple(int(predicted[name].max()) + 1 for name in ("scene", "y", "x"))
+    by_metric = predicted.sort_values(["scene", "y", "x"]).groupby("metric")["value"]
+    classes, numbers = (by_metric.get_group(name).to_numpy().reshape(shape) for name in ("class", "number"))
+    return classes, numbers
+
+
+def _scenes(fold: RunData, count: int) -> tuple[tuple[Tensor, Tensor], list[int]]:
+    """The scenes with most classes as a batch of one run, and which they are."""
+    rows = richest(fold.targets[0, 0].cpu().numpy(), count)
+    return fold.batch(torch.tensor([rows], device=fold.source.device)), rows
 
 
 def richest(classes: NDArray[np.float64], count: int, least: float = 0.05) -> list[int]:

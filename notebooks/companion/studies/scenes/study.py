@@ -17,7 +17,6 @@ from companion.studies.adatask_synthetic.study import OPTIMIZERS, Weighting
 from companion.studies.scenes.folds import NUM_CLASSES, Folds, load_folds
 from companion.train.devices import resolve_device
 from companion.train.layer_shares import ShareRecorder
-from companion.train.methods_alike import methods_alike
 from companion.train.runs import StaticWeights, step_per_run
 from companion.train.stacked import Batch, LossesFn, RunData
 from mtlcore.dominance import Dominance
@@ -208,9 +207,3 @@ def train_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
         columns=["spread", "rate", "seed", "fold", "epoch", "layer", "metric", "value"],
     )
     return table.assign(seconds=(time.perf_counter() - begin) / len(runs))
-
-
-def compare_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
-    """The small cell that the tests compute again, see `methods_alike`, without the course of the training."""
-    table = methods_alike(train_cell, configuration)
-    return table[table["epoch"] == 0]

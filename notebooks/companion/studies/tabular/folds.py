@@ -76,15 +76,6 @@ def folds_of(configuration: Mapping[str, Any], seeds: Sequence[int]) -> Folds:
     return _folds(tuple(tuple(v) if isinstance(v, list | tuple) else v for v in values), tuple(seeds))
 
 
-def missing_data(configuration: Mapping[str, Any]) -> str | None:
-    """Say which file a configuration's data lack and where it is to be had, or None where they are there."""
-    try:
-        _task({name: configuration.get(name) for name in DECIDES})
-    except FileNotFoundError as error:
-        return str(error)
-    return None
-
-
 @lru_cache(maxsize=4)
 def _folds(decides: tuple[Any, ...], seeds: tuple[int, ...]) -> Folds:
     chosen = dict(zip(DECIDES, decides, strict=True))

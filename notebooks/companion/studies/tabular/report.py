@@ -9,9 +9,9 @@ from itertools import product
 
 import pandas as pd
 
+from companion.claims import verdicts
 from companion.claims.register import Claim
 from companion.claims.statistics import Interval, paired_interval
-from companion.studies.hydalearn_synthetic.report import BOUNDS, rule_on
 from companion.train import method_comparison
 
 
@@ -124,11 +124,4 @@ def verdict_row(claim: Claim, found: Sequence[Interval], decimals: int) -> dict[
     """
     ends = [min(found, key=lambda one: one.mean), max(found, key=lambda one: one.mean)][: len(found)]
     texts = [f"{number(i.mean, decimals)} [{number(i.low, decimals)}, {number(i.high, decimals)}]" for i in ends]
-    return {
-        "claim": claim.id,
-        "counts from": f"{BOUNDS[claim.direction]}{claim.smallest:g}",
-        "found, 95 % interval": " to ".join(texts),
-        "splits": min(interval.count for interval in found),
-        "comparisons": f"{len(found)} of {claim.comparisons}",
-        "verdict": rule_on(claim, found),
-    }
+    return verdicts.verdict_row(claim, found, " to ".join(texts), "splits")

@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
-from companion.claims.evidence import VERDICT_STYLES
-from companion.studies.tabular.panels import (
-    benefit_panel,
+from companion.plots.effects import VERDICT_STYLES
+from companion.plots.forest import forest_panel
+from companion.plots.style import head
+from companion.studies.tabular.figures import (
     calibration_panel,
-    forest_panel,
+    label_panels,
+    metric_panel,
     shares_panel,
     weights_panel,
 )
@@ -45,41 +47,42 @@ class Summary:
 
 
 def draw_summary(summary: Summary, title: str) -> Figure:
-    """Draw the page: H3 above, then H1 and the weights, calibration, scarce labels, and the verdicts in words.
+    """Draw the page: the verdicts in words, HydaLearn against each method, its weights, and gains by number of labels.
 
     Args:
         summary: The tables.
         title: Domain, data and whether they stand in for the paper's.
     """
-    below = "benefit" if summary.benefit is not None else "calibration"
-    rows = [("loss", "auc"), ("shares", "weights"), ("calibration", below), ("verdicts", "verdicts")]
-    references = summary.differences["reference"].nunique()
-    heights = [0.26 * (4 + references), 2.9, 3.4, 0.5 + 0.24 * len(summary.verdicts)]
-    fig = plt.figure(figsize=(9.6, 0.7 + sum(heights)))
-    grid = fig.subplot_mosaic(cast(Any, rows), height_ratios=heights)
-    for name, (metric, least) in zip(("loss", "auc"), summary.smallest.items(), strict=True):
-        forest_panel(grid[name], summary.differences, metric, least)
-    grid["auc"].set_yticklabels([])
-    shares_panel(grid["shares"], summary.histogram)
-    weights_panel(grid["weights"], summary.curves, summary.levels)
-    calibration_panel(grid["calibration"], summary.bins)
+    references = list(dict.fromkeys(summary.differences["reference"]))
+    heights = [0.7 + 0.22 * len(summary.verdicts), 1.1 + 0.23 * len(references), 3.2]
     if summary.benefit is not None:
-        benefit_panel(grid["benefit"], summary.benefit, next(iter(summary.smallest)))
-        grid["benefit"].legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), fontsize=8, ncols=3)
-    _verdicts(grid["verdicts"], summary.verdicts)
-    titles = {
-        "loss": "H3  HydaLearn against each method",
-        "shares": "H1  share from batch to batch, parameters fixed",
-        "weights": "H2  share over training",
-        "calibration": "Calibration",
-        "benefit": "H3  gain over the single task by labels",
-    }
-    for name, text in titles.items():
-        if name in grid:
-            grid[name].set_title(text, fontsize=10)
+        heights.append(2.2)
+    fig = plt.figure(figsize=(9.6, 0.6 + sum(heights)))
+    parts: Any = fig.subfigures(len(heights), 1, height_ratios=heights)
+    _verdicts(parts[0].subplots(), summary.verdicts)
+    _named(parts[0], "What was registered, and found")
+    for ax, (metric, least) in zip(parts[1].subplots(1, 2, sharey=True), summary.smallest.items(), strict=True):
+        rows = summary.differences[summary.differences["metric"] == metric]
+        forest_panel(ax, rows, references, metric_panel(metric, least))
+    _named(parts[1], "H3: HydaLearn against each method")
+    left, middle, right = parts[2].subplots(1, 3)
+    shares_panel(left, summary.histogram)
+    weights_panel(middle, summary.curves, summary.levels)
+    calibration_panel(right, summary.bins)
+    _named(parts[2], "H1, H2: its weights from batch to batch and over training; calibration")
+    if summary.benefit is not None:
+        table, panels = label_panels(summary.benefit)
+        panels = {name: panel for name, panel in panels.items() if name.startswith(next(iter(summary.smallest)))}
+        methods = list(dict.fromkeys(table["method"]))
+        for ax, (name, panel) in zip(parts[3].subplots(1, len(panels), sharey=True), panels.items(), strict=True):
+            forest_panel(ax, table[table["panel"] == name], methods, panel, row="method", first="")
+        _named(parts[3], "H3: gain over the single task by number of main labels")
     how = "lines: corrected 95 % intervals over paired splits; bars: plain intervals; shaded: too small to count"
-    fig.suptitle(f"{title}\n{how}", x=0.01, ha="left", fontsize=11)
-    return fig
+    return head(fig, f"{title}\n{how}")
+
+
+def _named(part: SubFigure, text: str) -> None:
+    part.suptitle(text, x=0.01, ha="left", fontsize=10, weight="bold")
 
 
 def _verdicts(ax: Axes, verdicts: pd.DataFrame) -> None:
