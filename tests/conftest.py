@@ -9,8 +9,9 @@ import torch
 
 @pytest.fixture(autouse=True)
 def figure_settings() -> Iterator[None]:
-    """Give every test matplotlib's settings as they were: a style that one test sets is no other's."""
+    """Give every test matplotlib's defaults, whatever the user's own are or another test set."""
     with mpl.rc_context():
+        mpl.rcdefaults()
         yield
 
 

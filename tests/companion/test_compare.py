@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from companion.claims.differences import OF_EFFECT, OF_SPREAD
 from companion.claims.differences import compare as compare_tables
 from companion.claims.register import load_claims
 from companion.store import paths
+from companion.store.published import Cell, publish
 
 CLAIMS = load_claims()
 SMALLEST = CLAIMS["H1-swap"].smallest
@@ -35,7 +37,8 @@ def written(folder: Path, **tables: pd.DataFrame) -> Path:
     folder.mkdir()
     for stem, table in tables.items():
         table.to_csv(folder / f"{stem}.csv", index=False)
-    entries = {stem: {"notebook": "02_hydalearn_synthetic"} for stem in tables}
+    about = {"notebook": "02_hydalearn_synthetic", "files": [], "seeds": [], "digest": ""}
+    entries = dict.fromkeys(tables, about)
     (folder / "manifest.json").write_text(json.dumps({"figures": entries}), encoding="utf-8")
     return folder
 
@@ -136,12 +139,14 @@ def test_tolerances_are_less_than_half_of_what_counts() -> None:
     assert 0 < OF_EFFECT < 0.5
 
 
-def test_the_committed_run_is_what_git_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_committed_run_is_what_git_has(tmp_path: Path) -> None:
     if subprocess.run(["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, check=False).returncode:
         pytest.skip("this checkout is no git repository")
-    found = compare.tables(compare.committed())
+    compare.committed(tmp_path)
+    found = compare.tables(tmp_path)
     assert {"02_claims", "06_benefit", "08_shares"} <= set(found)
     assert not any(stem.startswith("00") for stem in found)
+    assert (tmp_path / "02_runs.json").exists()
     text, agrees = compare.report(found, found, CLAIMS)
     assert agrees
     assert "0 beyond, 0 absent" in text
@@ -159,3 +164,28 @@ def test_without_a_reference_or_a_run_one_sentence_says_so(
     assert "should be a figures/full with its manifest.json. Found none" in capsys.readouterr().err
     shutil.rmtree(own)
     assert compare.main([str(tmp_path / "nowhere")]) == 2
+
+
+def test_a_cell_that_differs_or_is_gone_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.DataFrame({"seed": [0, 1], "metric": "loss", "value": [1.0, 2.0], "seconds": 1.0})
+    said = {"design": "drift", "seeds": [0, 1], "rates": [0.1]}
+    cells = [Cell("train_grid", {"method": method, **said}, table) for method in ("a", "b", "c", "d")]
+    reference, own = (written(tmp_path / name, t_claims=EVIDENCE) for name in ("committed", "own"))
+    publish(reference, "02", cells)
+    publish(
+        own,
+        "02",
+        [*cells[:1], *(replace(c, table=table.assign(value=v)) for c, v in zip(cells[1:3], MOVED, strict=True))],
+    )
+    assert run(own, reference, monkeypatch) == 1
+    shown = capsys.readouterr().out
+    assert re.search(r"02_runs +4 +1 +1 +1 +1$", shown, re.MULTILINE)
+    assert "train_grid c drift seeds 0 to 1: loss: 1 of 2 values differ" in shown
+    assert "train_grid d drift seeds 0 to 1: no such cell in yours." in shown
+    publish(own, "02", [replace(cell, table=table.assign(seconds=9.0)) for cell in cells])
+    assert run(own, reference, monkeypatch) == 0
+
+
+MOVED = ([1.001, 2.0], [1.1, 2.0])  # by less and by more than a hundredth of the spread

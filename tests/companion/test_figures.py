@@ -3,10 +3,10 @@
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from companion.plots import figures
-from companion.store import paths
+from companion.plots.style import use_style
+from companion.store import manifest, paths
 from PIL import Image
 
 TABLE = pd.DataFrame({"step": [0, 1, 2], "loss": [1.0, 0.5, 0.25]})
@@ -25,11 +26,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test writes below its own folder, without a window."""
     mpl.use("agg")
     monkeypatch.setenv("MTLCORE_FIGURES", str(tmp_path))
+    monkeypatch.setattr(paths, "FIGURES", tmp_path)
     return tmp_path
 
 
 def save(stem: str = "toy", table: pd.DataFrame = TABLE, notebook: str = "90_toy", profile: str = "fast") -> Path:
-    figures.use_style()
+    use_style()
     fig, ax = plt.subplots()
     ax.plot(table["step"], table["loss"], label="loss")
     ax.set_title("Loss")
@@ -52,7 +54,7 @@ def test_files_and_manifest_entry(place: Path) -> None:
     assert save() == place / "fast" / "toy.png"
     entry = json.loads((place / "fast" / "manifest.json").read_text())["figures"]["toy"]
     assert sorted(path.name for path in (place / "fast").iterdir()) == sorted([*entry["files"], "manifest.json"])
-    assert entry["files"] == ["toy.png", "toy.pdf", "toy.svg", "toy.csv"]
+    assert entry["files"] == ["toy.png", "toy.pdf", "toy.csv"]
     assert entry["digest"] == hashlib.sha256((place / "fast" / "toy.csv").read_bytes()).hexdigest()
     assert {key: entry[key] for key in ("notebook", "profile", "parameters", "seeds", "data")} == {
         "notebook": "90_toy",
@@ -111,7 +113,7 @@ for k in range(5):
 """
     running = [subprocess.Popen([sys.executable, "-c", script, name], cwd=paths.NOTEBOOKS) for name in ("one", "two")]
     assert [process.wait(timeout=120) for process in running] == [0, 0]
-    assert set(figures.read_manifest(place / "fast")) == {f"{name}_{k}" for name in ("one", "two") for k in range(5)}
+    assert set(manifest.read_manifest(place / "fast")) == {f"{name}_{k}" for name in ("one", "two") for k in range(5)}
 
 
 def test_publish_replaces_the_figures_of_the_notebook_and_of_no_other(
@@ -122,10 +124,10 @@ def test_publish_replaces_the_figures_of_the_notebook_and_of_no_other(
     save("others", notebook="91_other")
     monkeypatch.setenv("MTLCORE_FIGURES", str(place / "staged"))
     save("kept", TABLE.head(2))
-    monkeypatch.setenv("MTLCORE_FIGURES", str(place))
-    made = figures.publish(place / "staged", "fast", "90_toy")
-    assert [Path(name).name for name in made] == ["kept.png", "kept.pdf", "kept.svg", "kept.csv"]
-    assert set(figures.read_manifest(place / "fast")) == {"kept", "others"}
+    (place / "staged" / "fast" / "90_runs.json").write_text("{}")
+    made = manifest.publish(place / "staged", "fast", "90_toy")
+    assert [Path(name).name for name in made] == ["kept.png", "kept.pdf", "kept.csv", "90_runs.json"]
+    assert set(manifest.read_manifest(place / "fast")) == {"kept", "others"}
     assert len(pd.read_csv(place / "fast" / "kept.csv")) == 2
     assert not list((place / "fast").glob("gone.*"))
 
@@ -133,46 +135,45 @@ def test_publish_replaces_the_figures_of_the_notebook_and_of_no_other(
 def test_run_that_saves_under_another_profile_is_refused(place: Path) -> None:
     save(profile="full")
     with pytest.raises(ValueError, match="Pass the parameter `profile` on"):
-        figures.publish(place, "fast", "90_toy")
+        manifest.publish(place, "fast", "90_toy")
 
 
-def test_full_profile_is_shown_as_committed_or_said_to_be_missing(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(paths, "COMMITTED_FIGURES", place / "full")
-    figures.show_full("90_toy")
-    assert capsys.readouterr().out == "no full run yet\n"
-    save(profile="full")
-    save("others", notebook="91_other", profile="full")
-    shown: list[Any] = []
-    monkeypatch.setattr("IPython.display.display", shown.append)
-    figures.show_full("90_toy")
-    assert capsys.readouterr().out == "full profile, committed: toy, 2 seeds, 3 rows in toy.csv\n"
-    (image,) = shown
-    small, full = Image.open(io.BytesIO(image.data)), Image.open(place / "full" / "toy.png")
+def test_the_published_runs_are_drawn_into_the_full_runs_folder(place: Path) -> None:
+    save(profile="published")
+    assert manifest.read_manifest(place / "full")["toy"]["profile"] == "full"
+
+
+def test_a_notebook_run_by_hand_leaves_the_figures_alone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MTLCORE_FIGURES")
+    monkeypatch.setattr(paths, "BUILD", place / "build")
+    assert save(profile="full") == place / "build" / "figures" / "full" / "toy.png"
+
+
+def test_shown_images_are_small_and_look_alike(place: Path) -> None:
+    image = save()
+    shown = figures.half_size(image)
+    small, full = Image.open(io.BytesIO(shown)), Image.open(image)
     assert small.size == (full.width // 2, full.height // 2)
     off = np.abs(np.asarray(small.convert("L"), float) - np.asarray(full.convert("L").reduce(2), float))
     assert off.mean() < 1  # of 255: 256 colours are enough for a figure
-    assert len(image.data) < (place / "full" / "toy.png").stat().st_size / 2
-    ((image, table),) = figures.committed_evidence("90_toy")
-    assert image == place / "full" / "toy.png"
-    pd.testing.assert_frame_equal(table, TABLE)
+    assert len(shown) < image.stat().st_size / 2
 
 
-def test_colours_are_distinct_where_they_meet() -> None:
-    rivals = [colour for method, colour in figures.METHOD_COLOURS.items() if not method.startswith("joint")]
-    assert len(set(rivals)) == len(rivals)
-    assert len(set(figures.task_colours("abcdefgh").values())) == 8
-    with pytest.raises(ValueError, match="at most 8 tasks"):
-        figures.task_colours("abcdefghi")
+def test_the_users_own_settings_change_nothing(place: Path) -> None:
+    before = save().read_bytes()
+    mpl.rcParams.update({"text.usetex": True, "font.family": "serif", "lines.marker": "x", "axes.facecolor": "red"})
+    assert save().read_bytes() == before
 
 
 def test_committed_figures_are_those_of_their_manifest() -> None:
     folder = paths.ROOT / "figures" / "full"
-    entries = figures.read_manifest(folder)
+    entries = manifest.read_manifest(folder)
     listed = {name for entry in entries.values() for name in entry["files"]}
     found = {path.name for path in folder.glob("*")} if folder.exists() else set()
-    assert found - {"manifest.json", "bench.csv", "bench.md"} == listed  # the benchmarks' table says itself how it came
+    runs = {name for name in found if re.fullmatch(r"\d\d_runs\.(csv\.xz|json)", name)}  # each with its own digest
+    assert (
+        found - runs - {"manifest.json", "bench.csv", "bench.md"} == listed
+    )  # the benchmarks' table says itself how it came
     for stem, entry in entries.items():
         assert entry["profile"] == "full"
         assert hashlib.sha256((folder / f"{stem}.csv").read_bytes()).hexdigest() == entry["digest"], stem

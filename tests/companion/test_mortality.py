@@ -8,7 +8,7 @@ from companion.data import TabularTask
 from companion.runner.parameters import read_parameters
 from companion.store import paths
 from companion.studies.tabular import folds
-from companion.studies.tabular.folds import folds_of, missing_data
+from companion.studies.tabular.folds import folds_of
 
 PARAMETERS = read_parameters(paths.NOTEBOOKS / "04_mortality.ipynb")
 CLAIMS = {name: claim for name, claim in load_claims().items() if claim.notebook == "04_mortality"}
@@ -82,10 +82,8 @@ def test_mimic_is_split_by_patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_the_files_one_sentence_says_where_they_are_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MTLCORE_DATA", raising=False)
-    sentence = missing_data({"dataset": "mimic"})
-    assert sentence is not None
-    assert "mimic3-benchmarks" in sentence
-    assert "physionet.org" in sentence
+    with pytest.raises(FileNotFoundError, match=r"mimic3-benchmarks.*physionet\.org"):
+        folds_of({"dataset": "mimic"}, [0])
 
 
 def test_options_of_another_data_set_are_refused() -> None:

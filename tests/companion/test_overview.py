@@ -12,8 +12,8 @@ import torch
 from companion.claims import ledger
 from companion.claims.ledger_tables import full_table, in_one_sentence, not_testable_table
 from companion.claims.register import load_claims, load_not_testable
-from companion.plots.figures import read_manifest
 from companion.store import paths
+from companion.store.manifest import read_manifest
 from companion.studies.overview.pictures import PAIR, divide, draw_adatask, draw_hydalearn, weigh
 from companion.studies.overview.verdict_figure import draw_verdicts, verdict_lines
 

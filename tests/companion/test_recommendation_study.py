@@ -160,7 +160,7 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
 
 
 def test_plan_tunes_each_method_and_runs_it_fresh_at_its_own_rate(plan: Plan) -> None:
-    results = Results(None, code="test")
+    results = Results("90_toy", "fast")
     tuned = tune(results, plan)
     assert set(tuned.runs["seed"]) == {9}
     assert (tuned.best["rate"] == 2.0).all()
@@ -180,7 +180,7 @@ def test_plan_tunes_each_method_and_runs_it_fresh_at_its_own_rate(plan: Plan) ->
 
 
 def test_curves_are_relative_to_the_tuned_single_tasks(plan: Plan) -> None:
-    tuned = tune(Results(None, code="test"), plan)
+    tuned = tune(Results("90_toy", "fast"), plan)
     curves = report.rate_curves(tuned.runs, tuned.best, "a").set_index(["optimizer", "label", "rate"])
     assert curves.loc[("Adam", "single task", 2.0), "mean"] == pytest.approx(0.0)
     assert curves.loc[("Adam", "joint 1:10", 2.0), "mean"] == pytest.approx(1.0)

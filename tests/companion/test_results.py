@@ -10,8 +10,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from companion.store import paths, results, tidy
-from companion.store.results import Results, code_digest
+from companion.store import code, paths, results, tidy
+from companion.store.code import code_digest
+from companion.store.published import Cell, files, publish, read
+from companion.store.results import Results
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for the checkout; returns where the toy's cells are kept. All code has the digest "1"."""
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(paths, "COMMITTED_FIGURES", tmp_path / "figures" / "full")
+    monkeypatch.setenv("MTLCORE_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setattr(results, "code_digest", lambda _: "1")
+    return tmp_path / "build" / "results" / "90"
+
+
+def full() -> Results:
+    """The cells of a full run of the toy."""
+    return Results("90_toy", "full")
 
 
 def table(value: float = 1.0, **columns: Any) -> pd.DataFrame:
@@ -26,18 +43,18 @@ def counted(calls: list[Any]) -> Callable[[Mapping[str, Any]], pd.DataFrame]:
     return compute
 
 
-def test_two_functions_of_one_configuration_share_no_table(tmp_path: Path) -> None:
+def test_two_functions_of_one_configuration_share_no_table(place: Path) -> None:
     def one(configuration: Mapping[str, Any]) -> pd.DataFrame:
         return table(1.0)
 
     def two(configuration: Mapping[str, Any]) -> pd.DataFrame:
         return table(2.0)
 
-    store = Results(tmp_path, "1")
+    store = full()
     for _ in range(2):
         assert store.cell({"seed": 0}, one)["value"].tolist() == [1.0]
         assert store.cell({"seed": 0}, two)["value"].tolist() == [2.0]
-    assert len(list(tmp_path.glob("[!.]*.json"))) == 2
+    assert len(list(place.glob("[!.]*.json.gz"))) == 2
 
 
 AWKWARD = pd.DataFrame(
@@ -52,20 +69,18 @@ AWKWARD = pd.DataFrame(
 )
 
 
-def test_a_stored_table_comes_back_bit_by_bit(tmp_path: Path) -> None:
-    first = Results(tmp_path, "1").cell({"a": 1}, lambda _: AWKWARD)
-    again = Results(tmp_path, "1").cell({"a": 1}, lambda _: table())
+def test_a_stored_table_comes_back_bit_by_bit() -> None:
+    first = full().cell({"a": 1}, lambda _: AWKWARD)
+    again = full().cell({"a": 1}, lambda _: AWKWARD.assign(value=0.0))
     for found in (first, again):
         pd.testing.assert_frame_equal(found, AWKWARD, check_exact=True)
         assert np.signbit(found["value"][6])
 
 
-def test_a_finished_cell_is_not_computed_again(tmp_path: Path) -> None:
+def test_a_finished_cell_is_not_computed_again() -> None:
     calls: list[Any] = []
     for _ in range(2):
-        both = Results(tmp_path, "1").cells(
-            [{"lr": 0.1, "seeds": [0, 1]}, {"lr": 0.2, "seeds": [0, 1]}], counted(calls)
-        )
+        both = full().cells([{"lr": 0.1, "seeds": [0, 1]}, {"lr": 0.2, "seeds": [0, 1]}], counted(calls))
         assert both.to_dict("list") == {
             "lr": [0.1, 0.2], "run": [0, 0], "metric": ["loss"] * 2, "value": [1.0, 2.0], "seconds": [0.5] * 2,
         }  # fmt: skip
@@ -73,31 +88,27 @@ def test_a_finished_cell_is_not_computed_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"a": 1.0}, {"a": True}, {"a": 2}, {"a": 1, "b": None}, {"a": "1"}, {"a": [1]}])
-@pytest.mark.parametrize("collision", [False, True])
-def test_a_changed_configuration_or_code_never_reuses(
-    tmp_path: Path, change: dict[str, Any], collision: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if collision:
-        monkeypatch.setattr(results, "_name", lambda _: "same")
+def test_a_changed_configuration_or_code_never_reuses(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    assert Results(tmp_path, "1").cell({"a": 1}, counted(calls))["value"][0] == 1
-    assert Results(tmp_path, "1").cell(change, counted(calls))["value"][0] == 2
-    assert Results(tmp_path, "2").cell({"a": 1}, counted(calls))["value"][0] == 3
-    found = [Results(tmp_path, code).cell(c, counted(calls)) for code, c in (("1", {"a": 1}), ("1", change))]
-    assert [int(t["value"][0]) for t in found] == [1, 2]  # and the older ones are still there
+    assert full().cell({"a": 1}, counted(calls))["value"][0] == 1
+    assert full().cell(change, counted(calls))["value"][0] == 2
+    monkeypatch.setattr(results, "code_digest", lambda _: "2")
+    assert full().cell({"a": 1}, counted(calls))["value"][0] == 3
+    monkeypatch.setattr(results, "code_digest", lambda _: "1")
+    assert [int(full().cell(c, counted(calls))["value"][0]) for c in ({"a": 1}, change)] == [1, 2]  # still there
     assert len(calls) == 3
 
 
-def test_the_order_of_names_and_tuples_change_nothing(tmp_path: Path) -> None:
+def test_the_order_of_names_and_tuples_change_nothing() -> None:
     calls: list[Any] = []
-    kept = Results(tmp_path, "1")
+    kept = full()
     kept.cell({"a": 1, "seeds": (0, 1)}, counted(calls))
     kept.cell({"seeds": [0, 1], "a": 1}, counted(calls))
     assert calls == [{"a": 1, "seeds": [0, 1]}]  # computed from what is stored, not from a look-alike
 
 
-def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Die in the computation, before each of the two renames, and between them."""
+def test_a_killed_run_goes_on_where_it_stopped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Die in the computation, and before the rename."""
     calls: list[Any] = []
     cells = [{"seed": 0}, {"seed": 1}]
 
@@ -106,30 +117,25 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyte
             raise KeyboardInterrupt
         return counted(calls)(configuration)
 
+    def fails(path: Path, target: Path) -> Path:
+        raise KeyboardInterrupt
+
     dies.__qualname__ = counted(calls).__qualname__  # the same function, on a worse day
     with pytest.raises(KeyboardInterrupt):
-        Results(tmp_path, "1").cells(cells, dies)
-    assert len(list(tmp_path.glob("*.json"))) == 1
-    rename = Path.replace
-    for fatal in (1, 2):
-        renames = iter(range(1, 3))
-
-        def replace(path: Path, target: Path, renames: Any = renames, fatal: int = fatal) -> Path:
-            if next(renames) == fatal:
-                raise KeyboardInterrupt
-            return rename(path, target)
-
-        monkeypatch.setattr(Path, "replace", replace)
-        with pytest.raises(KeyboardInterrupt):
-            Results(tmp_path, "1").cells(cells, counted(calls))
-        assert len(list(tmp_path.glob("[!.]*.json"))) == 1
+        full().cells(cells, dies)
+    assert len(list(place.glob("[!.]*.json.gz"))) == 1
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(KeyboardInterrupt):
+        full().cells(cells, counted(calls))
     monkeypatch.undo()
-    assert Results(tmp_path, "1").cells(cells, counted(calls))["value"].tolist() == [1.0, 4.0]
-    assert [c["seed"] for c in calls] == [0, 1, 1, 1]
-    assert len(list(tmp_path.glob("[!.]*.csv.gz"))) == 2
+    monkeypatch.setattr(paths, "BUILD", place.parents[1])
+    monkeypatch.setattr(results, "code_digest", lambda _: "1")
+    assert len(list(place.glob("[!.]*.json.gz"))) == 1
+    assert full().cells(cells, counted(calls))["value"].tolist() == [1.0, 3.0]
+    assert [c["seed"] for c in calls] == [0, 1, 1]
 
 
-def test_two_runs_may_finish_the_same_cell_at_once(tmp_path: Path) -> None:
+def test_two_runs_may_finish_the_same_cell_at_once(place: Path) -> None:
     """Threads here, since the lock belongs to an opened file and so works between threads as between processes."""
     barrier = threading.Barrier(2, timeout=60)
 
@@ -138,76 +144,118 @@ def test_two_runs_may_finish_the_same_cell_at_once(tmp_path: Path) -> None:
         return AWKWARD
 
     with ThreadPoolExecutor() as pool:
-        for found in pool.map(lambda _: Results(tmp_path, "1").cell({"a": 1}, compute), range(2)):
+        for found in pool.map(lambda _: full().cell({"a": 1}, compute), range(2)):
             pd.testing.assert_frame_equal(found, AWKWARD)
-    assert len(list(tmp_path.glob("*.json"))) == 1
+    assert len(list(place.glob("*.json.gz"))) == 1
 
 
-@pytest.mark.parametrize("damage", ["flipped", "gone", "emptied", "no json", "other json"])
-def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, damage: str) -> None:
-    kept = Results(tmp_path, "1")
-    kept.cell({"a": 1}, lambda _: table())
-    (csv,), (description,) = tmp_path.glob("*.csv.gz"), tmp_path.glob("*.json")
-    content = csv.read_bytes()
-    if damage == "flipped":
-        csv.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
-    elif damage == "gone":
-        csv.unlink()
-    elif damage == "emptied":
-        csv.write_bytes(b"")
-    else:
-        description.write_text("[1, 2" if damage == "no json" else "[1, 2]", encoding="utf-8")
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    blamed = description if "json" in damage else csv
-    with pytest.raises(
-        ValueError, match=re.escape(f"File {blamed} should hold") + ".*" + re.escape(f"Delete {description} ")
-    ):
-        kept.cell({"a": 1}, lambda _: table())
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
-    description.unlink()  # the remedy
-    assert kept.cell({"a": 1}, lambda _: table(2.0))["value"][0] == 2
+def damage(path: Path, how: str) -> None:
+    """Change a file as a full disk, a bad one or a hand would."""
+    content = path.read_bytes()
+    changed = {"flipped": content[:-9] + bytes([content[-9] ^ 1]) + content[-8:], "emptied": b"", "cut": content[:40]}
+    path.write_bytes(changed[how])
 
 
-def test_what_is_stored_depends_on_the_table_only(tmp_path: Path) -> None:
-    for name in "ab":
-        Results(tmp_path / name, "1").cell({"a": 1}, lambda _: AWKWARD)
-    a, b = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir() if p.suffix != ".lock"} for n in "ab")
-    assert a == b
+@pytest.mark.parametrize("how", ["flipped", "emptied", "cut"])
+def test_a_damaged_file_is_named_with_the_remedy(place: Path, how: str) -> None:
+    def compute(_: Mapping[str, Any]) -> pd.DataFrame:
+        return table()
+
+    full().cell({"a": 1}, compute)
+    (path,) = place.glob("*.json.gz")
+    damage(path, how)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=re.escape(f"File {path} should hold") + ".*Delete it to compute"):
+        full().cell({"a": 1}, compute)
+    assert path.read_bytes() == before
+    path.unlink()  # the remedy
+    assert full().cell({"a": 1}, compute)["value"][0] == 1
 
 
 @pytest.mark.parametrize(
     "value", [np.float64(1), np.arange(2), {"b": 1}, [[1]], float("nan"), [1.0, float("inf")], pd.Timestamp(0), print]
 )
-def test_configurations_hold_plain_values(tmp_path: Path, value: Any) -> None:
+def test_configurations_hold_plain_values(place: Path, value: Any) -> None:
     with pytest.raises(ValueError, match=r"A configuration should hold .* Found 'knob': "):
-        Results(tmp_path, "1").cell({"knob": value}, lambda _: table())
-    assert not list(tmp_path.iterdir())
+        full().cell({"knob": value}, lambda _: table())
+    assert not place.exists()
 
 
 def test_a_table_does_not_repeat_its_configuration() -> None:
     with pytest.raises(ValueError, match=r"Found run in both\. Leave it out"):
-        Results(None, "1").cells([{"run": 3}], lambda _: table())
+        Results("90_toy", "fast").cells([{"run": 3}], lambda _: table())
 
 
-def test_the_fast_profile_always_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "BUILD", tmp_path)
+def test_the_fast_profile_always_computes_and_keeps_nothing(place: Path) -> None:
     for profile, computed in (("fast", 2), ("full", 1)):
         calls: list[Any] = []
         for _ in range(2):
-            Results.of_profile(profile, "1").cell({"a": 1}, counted(calls))
+            Results("90_toy", profile).cell({"a": 1}, counted(calls))
         assert len(calls) == computed
-    assert [path.name for path in (tmp_path / "results").iterdir()] == ["full"]
+        assert place.exists() == (profile == "full")
+
+
+def test_published_runs_come_back_bit_by_bit_and_nothing_is_computed(place: Path) -> None:
+    other = pd.DataFrame({"seed": [7], "metric": ["loss"], "value": [0.5]})  # lacks columns that the first has
+    run = full()
+    run.cell({"method": "a", "seeds": [0, 1], "device": "cpu", "cell": "x", "scale": None}, lambda _: AWKWARD)
+    run.cell({"method": "b", "seeds": [7], "device": "cpu"}, lambda _: other)
+    run.publish()
+    calls: list[Any] = []
+    again = Results("90_toy", "published")
+    fails = counted(calls)
+    fails.__qualname__ = read(paths.COMMITTED_FIGURES, "90_toy")[0].kind
+    for device in ("cpu", "cuda"):
+        asked = {"method": "a", "seeds": [0, 1], "device": device, "cell": "x", "scale": None}
+        pd.testing.assert_frame_equal(again.cell(asked, fails), AWKWARD, check_exact=True)
+    pd.testing.assert_frame_equal(again.cell({"method": "b", "seeds": [7]}, fails), other, check_exact=True)
+    assert calls == []
+    runs = pd.read_csv(files(paths.COMMITTED_FIGURES, "90_toy")[0], keep_default_na=False)
+    assert runs["method"].tolist() == ["a"] * len(AWKWARD) + ["b"]
+    assert runs["seed"].tolist()[-1] in (7, "7")
+
+
+def test_what_was_not_published_is_refused_with_the_difference() -> None:
+    run = full()
+    compute = counted([])
+    run.cell({"method": "a", "epochs": 10, "seeds": [0, 1]}, compute)
+    run.cell({"method": "b", "epochs": 30, "seeds": [0, 1]}, compute)
+    run.publish()
+    with pytest.raises(ValueError, match=r"Found `epochs = 20` where they have 10\. .* `profile = \"full\"`"):
+        Results("90_toy", "published").cell({"method": "a", "epochs": 20, "seeds": [0, 1]}, compute)
+
+
+@pytest.mark.parametrize("how", ["flipped", "emptied", "cut"])
+@pytest.mark.parametrize("which", [0, 1], ids=["runs", "cells"])
+def test_damaged_published_runs_are_named(how: str, which: int) -> None:
+    publish(paths.COMMITTED_FIGURES, "90_toy", [Cell("f", {"a": 1}, table())])
+    path = files(paths.COMMITTED_FIGURES, "90_toy")[which]
+    if which == 1 and how == "flipped":
+        path.write_bytes(path.read_bytes().replace(b'"sha256": "', b'"sha256": "0'))
+    else:
+        damage(path, how)
+    with pytest.raises(ValueError, match=r"90_runs\.csv\.xz.* Take them back with git, or run make full NOTEBOOK=90"):
+        Results("90_toy", "published")
+
+
+def test_what_is_published_depends_on_the_cells_only() -> None:
+    contents = []
+    for _ in range(2):
+        publish(paths.COMMITTED_FIGURES, "90_toy", [Cell("f", {"a": 1}, AWKWARD)])
+        contents.append([path.read_bytes() for path in files(paths.COMMITTED_FIGURES, "90_toy")])
+    assert contents[0] == contents[1]
 
 
 def test_no_progress_without_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    Results(None, "1").cells([{"a": 1}], lambda _: table())
+    Results("90_toy", "fast").cells([{"a": 1}], lambda _: table())
     assert capfd.readouterr() == ("", "")
 
 
 def test_code_digest_follows_imports_and_ignores_prose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "mtlcore"
     (package / "data").mkdir(parents=True)
-    monkeypatch.setattr(results, "_PACKAGES", {"mtlcore": tmp_path})
+    monkeypatch.setattr(code, "_PACKAGES", {"mtlcore": tmp_path})
+    digest_of = code_digest.__wrapped__  # without its memory
     sources = {
         "study.py": "import numpy\nfrom mtlcore import runs\nfrom mtlcore.data import load\n",
         "runs.py": "def f(x):\n    return x + 1\n",
@@ -217,7 +265,7 @@ def test_code_digest_follows_imports_and_ignores_prose(tmp_path: Path, monkeypat
     }
     for name, source in sources.items():
         (package / name).write_text(source, encoding="utf-8")
-    original = code_digest("mtlcore.study")
+    original = digest_of("mtlcore.study")
     for name, source, same in (
         ("runs.py", '"""Room."""\n\n\ndef f(x):  # why\n    """Add."""\n    return (x + 1)\n', True),
         ("other.py", "unused = 2\n", True),
@@ -226,10 +274,10 @@ def test_code_digest_follows_imports_and_ignores_prose(tmp_path: Path, monkeypat
         ("study.py", sources["study.py"] + "f = 1\n", False),
     ):
         (package / name).write_text(source, encoding="utf-8")
-        assert (code_digest("mtlcore.study") == original) is same, name
+        assert (digest_of("mtlcore.study") == original) is same, name
         (package / name).write_text(sources[name], encoding="utf-8")
     with pytest.raises(ValueError, match=r"Found 'mtlcore\.nothing'"):
-        code_digest("mtlcore.nothing")
+        digest_of("mtlcore.nothing")
 
 
 @pytest.mark.parametrize(
@@ -246,10 +294,10 @@ def test_code_digest_follows_imports_and_ignores_prose(tmp_path: Path, monkeypat
         (pd.concat([table(), table(2.0, seconds=[1.0])]), "Found 1 rows that say the same as another.*'run': 0"),
     ],
 )
-def test_untidy_tables_are_refused(tmp_path: Path, wrong: pd.DataFrame, sentence: str) -> None:
+def test_untidy_tables_are_refused(place: Path, wrong: pd.DataFrame, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        Results(tmp_path, "1").cell({"a": 1}, lambda _: wrong)
-    assert not list(tmp_path.iterdir())
+        full().cell({"a": 1}, lambda _: wrong)
+    assert not place.exists()
 
 
 def test_differences_are_within_the_tolerance_of_the_metric() -> None:

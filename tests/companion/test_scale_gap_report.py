@@ -10,16 +10,9 @@ import pandas as pd
 import pytest
 from companion.claims.register import load_claims
 from companion.claims.statistics import Interval
-from companion.plots.dominance import ADAM_BOUND, draw_causes, draw_dominance, draw_quantiles
+from companion.plots.style import colour
 from companion.studies.adatask_synthetic import report
-from companion.studies.adatask_synthetic.figures import (
-    colour,
-    draw_benefit,
-    draw_gap,
-    draw_rates,
-    draw_step_size,
-    optimizer_colour,
-)
+from companion.studies.adatask_synthetic.figures import ADAM_BOUND, draw_causes, draw_quantiles, draw_step_size
 from companion.train.layer_shares import NUM_BINS, QUANTILES
 
 Losses = dict[tuple[str, float, float], list[list[float]]]  # method, spread, rate -> [seed][task]
@@ -134,38 +127,22 @@ def test_every_optimizer_is_drawn_under_its_own_name() -> None:
         place = int(np.ravel(line.get_xdata())[0])
         row = tuned.set_index("optimizer").loc[names[place]]
         assert np.ravel(line.get_ydata())[0] == row["mean"]
-        assert line.get_color() == optimizer_colour(names[place])
+        assert line.get_color() == colour(names[place])
     plt.close(fig)
 
 
-def test_forest_and_dominance_have_the_numbers_of_their_tables() -> None:
-    benefit = interval_rows(second=["joint 1:10", "joint 1:1"], optimizer=OPTIMIZERS, task=[1, 0])
-    fig = draw_benefit(benefit, {1: "task 1", 0: "mean"})
-    drawn = [np.ravel(line.get_xdata()).tolist() for line in fig.axes[1].lines[:2]]
-    first = benefit[benefit["task"] == 0].iloc[0]
-    assert drawn == [[first["low"], first["high"]], [first["mean"]]]
-    dominance = interval_rows(
-        optimizer=OPTIMIZERS, label=["joint 1:10", "AdaTask"], what=["updates", "gradients"], layer=[1, 2]
-    )
-    fig = draw_dominance(dominance)
-    rows = dominance[(dominance["optimizer"] == "Adam") & (dominance["what"] == "gradients")]
-    assert np.ravel(fig.axes[5].lines[0].get_ydata()).tolist() == rows[rows["label"] == "joint 1:10"]["mean"].tolist()
-    fig = draw_causes(dominance[dominance["layer"] == 1], ["joint 1:10", "AdaTask"])
+def test_causes_are_full_by_updates_and_open_by_gradients() -> None:
+    labels = ["joint 1:10", "AdaTask"]
+    fig = draw_causes(interval_rows(optimizer=OPTIMIZERS, label=labels, what=["updates", "gradients"]), labels)
     full = [line for line in fig.axes[0].lines if line.get_marker() == "o" and np.size(line.get_xdata())]
     assert [line.get_markerfacecolor() == "white" for line in full] == [False, True, False, True]
-    plt.close("all")
+    plt.close(fig)
 
 
-def test_quantiles_rates_and_gap_are_drawn_with_their_colours() -> None:
+def test_only_adams_quantiles_have_bounds() -> None:
     quantiles = interval_rows(optimizer=OPTIMIZERS, label=["AdaTask"], layer=[1, 2], quantile=list(QUANTILES))
     fig = draw_quantiles(quantiles.assign(value=quantiles["mean"]))
     bounds = [line.get_ydata()[0] for line in fig.axes[2].lines if line.get_linestyle() == ":"]  # type: ignore[index]
     assert bounds == pytest.approx(ADAM_BOUND)
     assert not [line for line in fig.axes[0].lines if line.get_linestyle() == ":"]
-    curves = interval_rows(optimizer=OPTIMIZERS, label=["single task", "AdaTask"], rate=[0.1, 0.2])
-    fig = draw_rates(curves, curves.iloc[::2])
-    assert fig.axes[0].lines[0].get_color() == colour("single task") == "#000000"
-    assert np.ravel(fig.axes[0].lines[0].get_ydata()).tolist() == np.exp(curves["mean"][:2]).tolist()
-    fig = draw_gap(interval_rows(label=["joint", "AdaTask"], spread=[1.0, 10.0]), "title")
-    assert [text.get_text() for text in fig.axes[0].texts] == ["joint", "AdaTask"]
-    plt.close("all")
+    plt.close(fig)

@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 from companion.claims.statistics import paired_interval
 from companion.studies.scenes import report
-from companion.studies.scenes.dominance_figures import draw_dominance, draw_ridges
-from companion.studies.scenes.figures import draw_benefit, draw_predictions, draw_rates, draw_robustness
+from companion.studies.scenes.figures import draw_dominance, draw_predictions
 from companion.studies.scenes.predictions import richest
 
 JOINT, ADATASK = ("Adam", "joint", 1.0), ("Adam", "AdaTask", 1.0)
@@ -120,47 +119,22 @@ def test_dominance_by_layer_and_its_null_level(followed: pd.DataFrame) -> None:
     assert course.groupby("epoch")["value"].mean().tolist() == pytest.approx([1, 2])
 
 
-def test_figures_show_every_row(followed: pd.DataFrame) -> None:
-    shares, settings = report.shares(followed), {"joint 1:1": JOINT, "AdaTask": ADATASK}
+def test_dominance_is_drawn_by_layer_and_over_training(followed: pd.DataFrame) -> None:
+    shares, settings = report.shares(followed), {"joint 1:10": JOINT, "AdaTask": ADATASK}
     layers = report.by_layer(shares, settings, "dominated, updates, mean", ["a", "b"], 0.2)
     course = report.course(followed, settings, "dominated, updates")
-    fig = draw_dominance(layers, course, ["a", "b"])
-    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["joint 1:1", "AdaTask"]
-    ridges = report.distribution(shares, settings, ["a", "b"])
-    assert len(ridges) == 2 * 2 * 21
-    fig = draw_ridges(ridges, "the second task")
-    assert [ax.get_title(loc="left") + ax.get_title(loc="center") for ax in fig.axes] == ["joint 1:1", "AdaTask"]
-    interval = {"mean": 0.1, "low": 0.0, "high": 0.3}
-    fig = draw_benefit(
-        pd.DataFrame([{"second": s, "measure": m, **interval} for s in ("joint 1:1", "DWA") for m in ("x", "y")]),
-        {"x": "one", "y": "other"},
-    )
-    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == [
-        "AdaTask \N{MINUS SIGN} joint 1:1", "AdaTask \N{MINUS SIGN} DWA"
-    ]  # fmt: skip
-    spreads = [{"label": "joint", "measure": m, "spread": s, **interval} for m in ("x", "y") for s in (0.1, 1.0, 10.0)]
-    fig = draw_robustness(pd.DataFrame(spreads), {"x": "one", "y": "other"})
-    assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["0.1", "1", "10"]
-    curves = pd.DataFrame(
-        {
-            "optimizer": "Adam",
-            "label": ["joint 1:1"] * 2,
-            "rate": [0.1, 0.2],
-            "mean": [1.0, 2.0],
-            "low": 0.5,
-            "high": 3.0,
-        }
-    )
-    fig = draw_rates(curves, curves.iloc[:1])
-    assert fig.axes[0].lines[1].get_xdata() == [0.1]  # the ring
-    plt.close("all")
+    fig = draw_dominance(layers, course, "title")
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["joint 1:10", "AdaTask"]
+    assert np.ravel(fig.axes[0].lines[0].get_ydata()).tolist() == layers["mean"][:2].tolist()
+    assert len(report.distribution(shares, settings, ["a", "b"])) == 2 * 2 * 21
+    plt.close(fig)
 
 
 def test_predictions_figure_has_truth_and_every_method_twice() -> None:
     rng = np.random.default_rng(0)
     classes, numbers = rng.integers(-1, 7, (2, 4, 8)).astype(float), rng.random((2, 4, 8))
     columns = {"truth": (classes, numbers), "joint 1:1": (classes, numbers), "AdaTask": (classes, numbers)}
-    fig = draw_predictions(rng.random((2, 3, 4, 8)), columns, [f"class {i}" for i in range(7)], "depth, m")
+    fig = draw_predictions(rng.random((2, 3, 4, 8)), columns, [f"class {i}" for i in range(7)], "depth, m", "title")
     titles = [ax.get_title(loc="center") for ax in fig.axes[:7]]
     assert titles == ["image", "classes:\ntruth", "joint 1:1", "AdaTask", "depth:\ntruth", "joint 1:1", "AdaTask"]
     plt.close(fig)

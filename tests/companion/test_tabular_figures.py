@@ -6,19 +6,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from companion.plots.figures import METHOD_COLOURS, use_style
+from companion.plots.style import use_style
 from companion.studies.tabular.figures import (
-    draw_benefit,
+    SHARE_PANELS,
     draw_calibration,
-    draw_forest,
+    draw_labels,
+    draw_share_measures,
     draw_shares,
     draw_weight_paths,
+    metric_panel,
 )
-from companion.studies.tabular.panels import forest_panel, spread
 from companion.studies.tabular.report import paired_differences
 from companion.studies.tabular.summaries import calibration_means, label_benefit, share_histogram
 from companion.studies.tabular.summary_figure import Summary, draw_summary
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -90,28 +90,21 @@ def overlapping(fig: Figure, axes_number: int) -> list[tuple[str, str]]:
     return [(a, b) for i, (a, box) in enumerate(boxes) for b, other in boxes[i + 1 :] if box.overlaps(other)]
 
 
-def test_forest_draws_each_reference_in_its_colour_with_both_intervals() -> None:
-    table = made_summary().differences
-    _, ax = plt.subplots()
-    forest_panel(ax, table, "test log loss", 0.005)
-    rows = table[table["metric"] == "test log loss"].reset_index(drop=True)
-    assert [label.get_text() for label in ax.get_yticklabels()] == METHODS[:-1]
-    lines = ax.lines[1:]  # the first one marks 0
-    for y, row in rows.iterrows():
-        plain, corrected, dot = lines[3 * int(str(y)) : 3 * int(str(y)) + 3]
-        assert {to_hex(plain.get_color()), to_hex(corrected.get_color())} == {METHOD_COLOURS[row["reference"]].lower()}
-        assert np.asarray(plain.get_xdata()).tolist() == [row["plain low"], row["plain high"]]
-        assert np.asarray(corrected.get_xdata()).tolist() == [row["low"], row["high"]]
-        assert np.asarray(dot.get_xdata()).tolist() == [row["mean"]]
-        assert (to_hex(dot.get_markerfacecolor()) == "#ffffff") == (row["low"] <= 0 <= row["high"])
-    assert "nats" in ax.get_xlabel()
+def test_metric_panels_point_to_what_is_better() -> None:
+    loss, auc = (metric_panel(metric, least) for metric, least in SMALLEST.items())
+    assert (loss.unit, loss.lower_is_better) == ("difference in test log loss (nats)", True)
+    assert (auc.unit, auc.lower_is_better, auc.smallest) == ("difference in test AUC", False, 0.01)
 
 
-def test_sides_point_to_what_is_better() -> None:
-    fig = draw_forest(made_summary().differences, SMALLEST, "Made up")
-    loss, auc = (ax.get_xlabel() for ax in fig.axes)
-    assert loss.endswith("\N{LEFTWARDS ARROW} HydaLearn better")
-    assert auc.endswith("HydaLearn better \N{RIGHTWARDS ARROW}")
+def test_share_measures_have_a_row_per_design_and_step() -> None:
+    rows = [
+        {"design": design, "step": step, "measure": measure, "mean": 0.1 * place, "low": 0.0, "high": 0.5}
+        for place, (design, step) in enumerate([("a", 5), ("a", 10), ("b", 5)])
+        for measure in SHARE_PANELS
+    ]
+    axes = draw_share_measures(pd.DataFrame(rows)).axes
+    assert len(axes) == len(SHARE_PANELS)
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["a, step 5", "a, step 10", "b, step 5"]
 
 
 def test_weight_paths_show_every_split_and_labels_stay_apart() -> None:
@@ -125,10 +118,6 @@ def test_weight_paths_show_every_split_and_labels_stay_apart() -> None:
     assert overlapping(fig, 0) == []  # equal weights 0.50 and static grid 0.49 would lie on each other
 
 
-def test_spread_keeps_order_and_distance() -> None:
-    assert spread([0.1, 0.1, 0.15, 0.9], 0.1) == pytest.approx([0.1, 0.2, 0.3, 0.9])
-
-
 def test_distribution_has_a_line_and_a_point_at_zero_per_step() -> None:
     fig = draw_shares(made_summary().histogram, "Made up")
     legend = fig.axes[0].get_legend()
@@ -138,19 +127,15 @@ def test_distribution_has_a_line_and_a_point_at_zero_per_step() -> None:
 
 def test_calibration_says_how_many_rows_a_point_stands_for() -> None:
     fig = draw_calibration(made_summary().bins, "Made up")
-    assert "364 rows of a test fold per point" in texts(fig)
-    assert fig.axes[0].get_xlabel() == "predicted probability"
+    assert fig.axes[0].get_xlabel() == "predicted probability\n(364 test rows per point)"
 
 
-def test_benefit_has_a_panel_per_metric_and_names_all_labels() -> None:
+def test_gains_by_labels_have_a_panel_per_metric_and_number_of_labels() -> None:
     benefit = made_summary().benefit
     assert benefit is not None
-    fig = draw_benefit(benefit, "Made up")
-    assert len(fig.axes) == 2
-    ticks = [label.get_text() for label in fig.axes[0].get_xticklabels()]
-    assert ticks == ["100", "all\n(5,463)"]
-    drawn = {to_hex(line.get_color()) for line in fig.axes[0].lines}
-    assert {METHOD_COLOURS[method].lower() for method in METHODS[1:]} <= drawn
+    fig = draw_labels(benefit, "Made up")
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["100 labels", "all 5,463 labels"] * 2
+    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == METHODS[1:]
 
 
 @pytest.mark.parametrize("scarce", [True, False])
@@ -159,10 +144,9 @@ def test_summary_is_one_page_of_named_panels(scarce: bool) -> None:
     if not scarce:
         summary = Summary(**{**vars(summary), "benefit": None})
     fig = draw_summary(summary, "Made up")
-    assert len(fig.axes) == (7 if scarce else 6)
+    assert len(fig.axes) == (8 if scarce else 6)
     assert fig.get_figheight() < 14
     found = texts(fig)
-    assert ("H3  gain over the single task by labels" in found) == scarce
+    assert ("H3: gain over the single task by number of main labels" in found) == scarce
     assert {"holds", "undecided", "H1-match-mortality"} <= set(found)
-    verdicts = 6 if scarce else 5
-    assert overlapping(fig, verdicts) == []
+    assert overlapping(fig, 0) == []

@@ -178,7 +178,7 @@ def test_gains_on_other_data_train_another_run() -> None:
 
 def test_comparison_takes_the_studys_cells() -> None:
     found = compare(
-        Results(None, code="1"), {k: v for k, v in BASE.items() if k not in ("method", "rates", "scales", "seeds")},
+        Results("90_toy", "fast"), {k: v for k, v in BASE.items() if k not in ("method", "rates", "scales", "seeds")},
         ["single task", "equal weights"], rates=[0.003, 0.03], scales=[1.0], tuning_seeds=[9], seeds=[5, 6],
         tune=tune_grid, train=train_grid,
     )  # fmt: skip

@@ -256,7 +256,7 @@ def test_log_differences_are_paired_and_failed_pairs_counted() -> None:
 
 def test_a_comparison_tunes_then_trains_fresh_seeds() -> None:
     found = compare(
-        Results(None, "test"),
+        Results("90_toy", "fast"),
         {k: v for k, v in BASE.items() if k not in ("method", "rates", "scales", "seeds")},
         ["single task", "HydaLearn"],
         rates=[0.003, 0.01],
@@ -280,7 +280,7 @@ def test_options_are_compared_with_the_defaults_on_the_same_seeds() -> None:
     base = {k: v for k, v in BASE.items() if k not in ("dose", "method", "rates", "scales", "seeds")}
     what: dict[str, Any] = {"doses": ["fixed"], "rates": [0.01], "scale": 3.0, "seeds": [1, 2, 3], "confidence": 0.95}
     options = ["trial step = learning rate", "auxiliary scale x 10", "first order"]
-    table = ablate(Results(None, "test"), base, options, **what).set_index("option")
+    table = ablate(Results("90_toy", "fast"), base, options, **what).set_index("option")
     assert abs(table["mean"]["first order"]) < 1e-3 < abs(table["mean"]["auxiliary scale x 10"])
     scaled, plain = (
         values(train_grid({**BASE, "dose": "fixed", "scales": [scale]}), "test loss") for scale in (30.0, 3.0)
@@ -304,7 +304,7 @@ def test_every_option_departs_from_the_defaults() -> None:
 def test_an_option_whose_runs_all_fail_is_shown_as_failed() -> None:
     base = {k: v for k, v in BASE.items() if k not in ("dose", "method", "rates", "scales", "seeds")}
     table = ablate(
-        Results(None, "test"), base, ["first order"], doses=["fixed"], rates=[1e200], scale=1.0, seeds=[1, 2],
+        Results("90_toy", "fast"), base, ["first order"], doses=["fixed"], rates=[1e200], scale=1.0, seeds=[1, 2],
         confidence=0.95,
     )  # fmt: skip
     assert table["failed"].tolist() == [2]

@@ -167,7 +167,7 @@ def _is_slow(check: str) -> bool:
 def as_markdown(mutants: Iterable[Mutant]) -> str:
     """The table of planted defects and the checks that notice them."""
     rows = [
-        f"| **{m.name}**<br>[{m.file}](../{m.file}) | {m.defect} "
+        f"| **{m.name}**<br>[{m.file}](../../{m.file}) | {m.defect} "
         f"| {'<br>'.join(_in_words(killer) for killer in m.killers)} |"
         for m in mutants
     ]
@@ -187,12 +187,12 @@ def as_markdown(mutants: Iterable[Mutant]) -> str:
 def _in_words(killer: str) -> str:
     file, function = killer.removeprefix("tests/").split("::")
     name, _, parameters = function.partition("[")
-    stem = parameters.removesuffix("]").removesuffix("-bundled data")
-    if file == "test_notebooks.py":
-        return f"the outputs of notebook [{stem[:2]}](../notebooks/{stem}.ipynb)"
-    if file == "test_recorded.py":
-        return f"the recorded cell of notebook [{stem[:2]}](recorded/{stem}.csv)"
-    return f"[{file}]({file}): {name.removeprefix('test_').replace('_', ' ')}"
+    what = parameters.removesuffix("]")
+    if file == "notebooks/test_notebooks.py":
+        return f"the outputs of notebook [{what[:2]}](../../notebooks/{what}.ipynb)"
+    if file == "notebooks/test_published_runs.py":
+        return f"a published run of notebook [{what[:2]}](../../figures/full/{what[:2]}_runs.json): {what[3:]}"
+    return f"[{file}](../{file}): {name.removeprefix('test_').replace('_', ' ')}"
 
 
 def main(names: Sequence[str]) -> int:

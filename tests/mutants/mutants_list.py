@@ -7,16 +7,18 @@ from mutants_trials import TRIALS
 
 def outputs_of(notebook: str) -> str:
     """The check that every output of a notebook comes out again."""
-    return f"tests/notebooks/test_notebooks.py::test_every_output_comes_out_again[{notebook}-bundled data]"
+    return (
+        f"tests/notebooks/test_notebooks.py::test_every_output_and_every_published_number_comes_out_again[{notebook}]"
+    )
 
 
-def recorded(notebook: str) -> str:
-    """The check that a notebook's recorded cell comes out again."""
-    return f"tests/notebooks/test_recorded.py::test_the_recorded_cell_comes_out_again[{notebook}]"
+def published(run: str) -> str:
+    """The check that a run that a notebook published comes out again."""
+    return f"tests/notebooks/test_published_runs.py::test_a_published_run_comes_out_again[{run}]"
 
 
 BY_HAND_1, BY_HAND_5 = outputs_of("01_hydalearn_by_hand"), outputs_of("05_adatask_by_hand")
-CREDIT, SCALE_GAP = recorded("03_credit_default"), recorded("06_adatask_synthetic")
+CREDIT, SCALE_GAP = published("03 train_grid HydaLearn"), published("06 train_cell AdaTask")
 
 HYDALEARN = (
     Mutant(
@@ -332,8 +334,22 @@ VERDICTS = (
         "stale result reused",
         "Stored results of older code are shown as those of the code as it is.",
         "notebooks/companion/store/results.py",
-        (('plain(configuration), "code": self.code,', 'plain(configuration), "code": "",'),),
+        (("_digest(name, code_digest(compute.__module__))", "_digest(name)"),),
         ("tests/companion/test_results.py::test_a_changed_configuration_or_code_never_reuses",),
+    ),
+    Mutant(
+        "published runs of other epochs",
+        "A published run is found whatever its number of epochs: a reader's change of a parameter shows old numbers.",
+        "notebooks/companion/store/published.py",
+        (('if name != "device"}\n    return json', 'if name not in ("device", "epochs")}\n    return json'),),
+        ("tests/companion/test_results.py::test_what_was_not_published_is_refused_with_the_difference",),
+    ),
+    Mutant(
+        "published figures of other parameters",
+        "A run with parameters of its own overwrites the published figures.",
+        "notebooks/companion/runner/notebooks.py",
+        (('published_values = set(parameters) <= {"profile", "device"}', "published_values = True"),),
+        ("tests/notebooks/test_notebook_runner.py::test_a_run_with_parameters_of_its_own_changes_no_published_figure",),
     ),
     Mutant(
         "changed code, old figures",

@@ -1,7 +1,11 @@
 """The three lists of requirements agree, and make installs exactly when it has to."""
 
+import os
 import re
+import subprocess
 import sys
+import tomllib
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -9,7 +13,10 @@ import pytest
 import yaml
 from companion.runner import environment
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
+from toy_project import copy_project, make
 
 ROOT = Path(__file__).resolve().parents[2]
 # What conda-forge calls otherwise than the package index of Python, and what it has to bring besides packages.
@@ -58,6 +65,27 @@ def test_lock_holds_exact_versions_and_nothing_else() -> None:
     assert len(names) == len(set(names))
 
 
+def promised() -> list[Version]:
+    """The oldest Python of `pyproject.toml`, and the newest that make looks for by name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (oldest,) = SpecifierSet(project["requires-python"])
+    named = re.findall(r"python(3\.\d+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    return [Version(f"{oldest.version}.0"), max(map(Version, named))]
+
+
+def test_lock_installs_on_every_python_that_is_promised() -> None:
+    refused = []
+    for pin in filter(installs_here, pinned()):
+        try:
+            package = metadata.distribution(pin.name)
+        except metadata.PackageNotFoundError:
+            continue
+        if pin.specifier.contains(package.version):  # else this environment was not made from requirements.lock
+            pythons = SpecifierSet(package.metadata["Requires-Python"] or "")
+            refused += [f"{pin} needs Python {pythons}" for python in promised() if not pythons.contains(python)]
+    assert refused == []
+
+
 def test_lock_is_what_the_requirements_need_and_no_more() -> None:
     here = {canonicalize_name(r.name): r for r in pinned() if installs_here(r)}
     for name, requirement in here.items():
@@ -80,6 +108,18 @@ def test_lock_is_what_the_requirements_need_and_no_more() -> None:
             if not cuda and (further.marker is None or any(further.marker.evaluate({"extra": e}) for e in extras)):
                 waiting.append(further)
     assert {name for name, _ in needed} == set(here)
+
+
+def test_running_a_notebook_does_not_begin_with_reading_a_grammar() -> None:
+    (pin,) = (pin for pin in pinned() if pin.name == "jsonschema")
+    if not pin.specifier.contains(metadata.version("jsonschema")):
+        pytest.skip("this environment was not made from requirements.lock")
+    script = "import sys, companion.runner.notebooks; print('lark' in sys.modules)"
+    path = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'notebooks'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_lacking_names_what_is_absent_or_of_another_version() -> None:
@@ -164,6 +204,56 @@ def test_half_unpacked_package_is_unpacked_again(checkout: Path, installed: list
     environment.install()
     assert [path.name for path in packages.iterdir()] == ["whole-1.0.dist-info"]
     assert installed == ["-r", "--no-deps"]
+
+
+# Answers as this Python does, but for its version.
+OTHER_PYTHON = f"""#!/bin/sh
+exec {sys.executable} -c "import sys; sys.version_info = (3, 11, 2, 'final', 0); exec(sys.argv[2])" "$@"
+"""
+REPLACED: dict[str, Callable[[Path], object]] = {
+    "its Python was removed": lambda python: python.unlink(),
+    "its Python is of another machine": lambda python: python.write_bytes(b"\x7fELF of another machine"),
+    "its Python is too old, or lacks pip": lambda python: python.write_text("#!/bin/sh\nexit 1\n"),
+    "another Python began it": lambda python: python.write_text(OTHER_PYTHON),
+}
+
+
+@pytest.mark.parametrize("fault", REPLACED)
+def test_unusable_environment_is_made_anew(
+    checkout: Path, installed: list[str], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    REPLACED[fault](checkout / ".venv" / "bin" / "python")
+    newer = checkout / "newer"
+    newer.write_text(f"#!/bin/sh\necho $@ > {checkout}/made\n")
+    newer.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(newer))
+    environment.install()
+    assert (checkout / "made").read_text() == f"-m venv --clear {checkout}/.venv\n"
+    assert installed == ["-r", "--no-deps"]
+
+
+def test_finished_environment_of_another_python_is_kept(checkout: Path, installed: list[str]) -> None:
+    environment.install()
+    python = checkout / ".venv" / "bin" / "python"
+    python.write_text(OTHER_PYTHON)
+    environment.install()
+    assert installed == ["-r", "--no-deps"]
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_make_asks_the_python_of_a_finished_environment_only(tmp_path: Path, finished: bool) -> None:
+    project = copy_project(tmp_path, toy="1")
+    (project / "notebooks" / "companion" / "runner" / "environment.py").write_text("")
+    python = project / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\necho asked\n")
+    python.chmod(0o755)
+    if finished:
+        (project / ".venv" / "installed").touch()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = make(project, "environment", VIRTUAL_ENV="", PATH=path)
+    assert done.returncode == 0, done.stderr
+    assert ("asked" in done.stdout) == finished
 
 
 def test_failure_of_pip_is_shown_with_its_last_lines(checkout: Path) -> None:

@@ -4,33 +4,23 @@ import ast
 import copy
 import json
 import math
-import runpy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from companion.coursework import EXERCISES, check
+from companion.coursework import BY_NAME, EXERCISES, check
 from companion.coursework.checking import Draw, Exercise, close
 from companion.store import paths
 from torch import Tensor
-from wrong_answers import WRONG, WrongAnswer
+from wrong_answers import MISTAKES, RIGHT, wrong_answer
 
-BY_NAME = {exercise.function: exercise for exercises in EXERCISES.values() for exercise in exercises}
 ALL = pytest.mark.parametrize("exercise", BY_NAME.values(), ids=BY_NAME.keys())
-
-
-def solutions() -> dict[str, Callable[..., Any]]:
-    found: dict[str, Callable[..., Any]] = {}
-    for notebook, exercises in EXERCISES.items():
-        names = runpy.run_path(str(paths.NOTEBOOKS / "solutions" / f"{notebook}.py"))
-        found |= {exercise.function: names[exercise.function] for exercise in exercises}
-    return found
 
 
 @ALL
 def test_the_solution_is_green_at_every_property(exercise: Exercise) -> None:
-    report = check(solutions()[exercise.function])
+    report = check(RIGHT[exercise.function])
     assert report.solved, str(report)
     assert str(report).count("✓") == len(exercise.properties) >= 5
 
@@ -53,20 +43,22 @@ def test_an_unsolved_exercise_says_so(exercise: Exercise, unsolved: Any) -> None
     assert not report.solved
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: f"{wrong.exercise}-{wrong.function.__name__}")
-def test_a_wrong_answer_is_red_exactly_at_what_it_violates(wrong: WrongAnswer) -> None:
-    exercise = BY_NAME[wrong.exercise]
-    report = exercise.check(wrong.function)
+@pytest.mark.parametrize(
+    ("name", "mistake"), [pytest.param(name, said, id=f"{name}-{said}") for name in BY_NAME for said in MISTAKES[name]]
+)
+def test_a_wrong_answer_is_red_exactly_at_what_it_violates(name: str, mistake: str) -> None:
+    exercise, (_, violated, says) = BY_NAME[name], MISTAKES[name][mistake]
+    report = exercise.check(wrong_answer(name, mistake))
     found = zip(exercise.properties, report.findings, strict=False)
     red = {search.__name__: finding.problem for search, finding in found if finding.problem is not None}
-    assert red.keys() == wrong.red, str(report)
-    assert wrong.says in next(iter(red.values()))
+    assert red.keys() == set(violated.split()), str(report)
+    assert says in next(iter(red.values()))
     assert not report.solved
 
 
 @ALL
 def test_every_property_is_violated_by_some_wrong_answer(exercise: Exercise) -> None:
-    violated = {name for wrong in WRONG if wrong.exercise == exercise.function for name in wrong.red}
+    violated = {name for _, red, _ in MISTAKES[exercise.function].values() for name in red.split()}
     assert violated == {search.__name__ for search in exercise.properties}
 
 
@@ -183,7 +175,7 @@ def test_the_same_batch_gain_is_too_large_by_the_covariance_over_the_batch_size(
 def test_a_check_says_the_same_every_time_and_leaves_torch_as_it_was() -> None:
     torch.manual_seed(3)
     state, default = torch.get_rng_state(), torch.get_default_dtype()
-    function = next(wrong.function for wrong in WRONG if wrong.exercise == "expected_share")
+    function = wrong_answer("expected_share", "perfect balance")
     first, second = (str(BY_NAME["expected_share"].check(function)) for _ in range(2))
     assert first == second
     assert torch.equal(torch.get_rng_state(), state)

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,11 +17,13 @@ import papermill
 import pytest
 import toy_notebook
 from companion.claims import ledger
-from companion.coursework import student as coursework
+from companion.coursework.folder import write_folder
 from companion.data import earth_scenes
 from companion.plots import figures
-from companion.runner import inputs, notebooks, recorded
-from companion.store import paths, writing
+from companion.runner import inputs, notebooks
+from companion.store import paths, published, results, writing
+from companion.store.manifest import publish
+from companion.store.published import Cell
 from companion.store.results import Results
 from toy_notebook import toy
 
@@ -37,7 +39,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, folder in (("ROOT", ""), ("BUILD", "build"), ("FAILED", "failed"), ("NOTEBOOKS", "notebooks")):
         monkeypatch.setattr(paths, name, tmp_path / folder)
     monkeypatch.setattr(inputs, "ROOT", tmp_path)
-    monkeypatch.setattr(recorded, "FOLDER", tmp_path / "recorded")
+    monkeypatch.setattr(paths, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(results, "code_digest", lambda _: "1")
     monkeypatch.setenv("MTLCORE_FIGURES", str(tmp_path / "figures"))
     return tmp_path
 
@@ -50,6 +53,9 @@ class Drawing:
 
     def savefig(self, file: IO[bytes], **_: Any) -> None:
         file.write(self.content)
+
+    def set_layout_engine(self, _: str) -> None:
+        """It has none."""
 
 
 def save(number: int) -> None:
@@ -68,12 +74,12 @@ def save_as_a_run(number: int) -> None:
     for name in itertools.chain.from_iterable(e["files"] for e in entries.values()):
         (staged / str(name)).write_text(f"{name} {number}")
     (staged / "manifest.json").write_text(json.dumps({"figures": entries}))
-    figures.publish(staged.parent, "fast", "toy")
+    publish(staged.parent, "fast", "toy")
 
 
 def keep_a_cell(number: int) -> None:
     table = pd.DataFrame({"metric": ["loss"], "value": [float(number)]})
-    Results(paths.BUILD / "results", "1").cell({"number": number}, lambda _: table)
+    Results("90_toy", "full").cell({"number": number}, lambda _: table)
 
 
 def papermill_of(number: int) -> Callable[..., None]:
@@ -106,20 +112,9 @@ def a_notebook() -> Path:
     return path if path.exists() else toy_notebook.write(path, toy())
 
 
-def record_a_cell(number: int) -> None:
-    recorded.FOLDER.mkdir(exist_ok=True)
-    path = recorded.FOLDER / "toy.json"
-    said: dict[str, Any] = {"compute": f"{__name__}:two_rows", "contrast": "method", "tolerance": {"loss": 0.1}}
-    if not path.exists():
-        path.write_text(json.dumps(said | {"configuration": {"number": number}}))
-    said = json.loads(path.read_text())
-    two_rows.number = number  # type: ignore[attr-defined]
-    recorded.record("toy")
-
-
-def two_rows(_: Mapping[str, Any]) -> pd.DataFrame:
-    number = two_rows.number  # type: ignore[attr-defined]
-    return pd.DataFrame({"method": ["a", "b"], "metric": ["loss"] * 2, "value": [0.0, float(number)]})
+def publish_runs(number: int) -> None:
+    table = pd.DataFrame({"metric": ["loss"], "value": [float(number)]})
+    published.publish(paths.FIGURES / "full", "90_toy", [Cell("f", {"number": number}, table)])
 
 
 def keep_the_map(number: int) -> None:
@@ -131,9 +126,8 @@ def keep_the_map(number: int) -> None:
 def list_inputs(number: int) -> None:
     a_notebook()
     (paths.ROOT / "mtlcore").mkdir(exist_ok=True)
-    for name in ("requirements.lock", "claims.toml"):
-        if not (paths.ROOT / name).exists():
-            (paths.ROOT / name).write_text("")
+    if not (paths.ROOT / "requirements.lock").exists():
+        (paths.ROOT / "requirements.lock").write_text("")
     inputs.main("fast", [f"number={number}"], ["toy"])
 
 
@@ -152,7 +146,7 @@ def keep_measured(number: int) -> None:
 
 
 def write_a_folder(number: int) -> None:
-    coursework.write_folder(paths.BUILD / "student", {"01.ipynb": b"%d" % number, "helpers/x.py": b"%d" % number})
+    write_folder(paths.BUILD / "student", {"01.ipynb": b"%d" % number, "helpers/x.py": b"%d" % number})
 
 
 WRITERS: dict[str, Writer] = {
@@ -161,7 +155,7 @@ WRITERS: dict[str, Writer] = {
     "a cell": keep_a_cell,
     "an executed notebook": run_a_notebook,
     "a recorded notebook": record_a_notebook,
-    "a recorded cell": record_a_cell,
+    "published runs": publish_runs,
     "the map": keep_the_map,
     "inputs": list_inputs,
     "the README": write_the_readme,

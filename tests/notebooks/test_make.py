@@ -73,6 +73,40 @@ def test_notebooks_that_sum_up_others_run_last(checkout: Path) -> None:
     assert re.findall(r"run notebooks/(\w+)\.ipynb", one) == ["00_overview"]
 
 
+@pytest.mark.parametrize("notebook", ["3", "1", "0", "credit", "03_cred", "99", "%", "02 03"])
+def test_a_notebook_that_is_not_exactly_one_is_refused_with_those_there_are(checkout: Path, notebook: str) -> None:
+    for target in ("figures", "full", "record"):
+        done = make(checkout, "-n", target, f"NOTEBOOK={notebook}")
+        assert done.returncode == 2
+        assert f"Found NOTEBOOK={notebook}. There are: 00_overview 01_hydalearn_by_hand " in done.stderr
+        assert done.stdout == ""
+
+
+def test_a_notebook_is_named_by_number_or_name(checkout: Path) -> None:
+    for notebook in ("03", "03_credit_default"):
+        text = make(checkout, "-n", "record", f"NOTEBOOK={notebook}").stdout
+        assert re.findall(r"notebooks/(\w+)\.ipynb", text) == ["03_credit_default"]
+    everything = make(checkout, "-n", "record", "NOTEBOOK=").stdout
+    stems = [path.stem for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))]
+    assert re.findall(r"notebooks/(\w+)\.ipynb", everything) == stems
+
+
+def test_make_in_another_folder_is_refused(checkout: Path, tmp_path: Path) -> None:
+    done = make(tmp_path, "-f", str(checkout / "Makefile"), "figures")
+    assert done.returncode == 2
+    assert "should run in the folder of the project" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_colon_in_the_path_is_refused(checkout: Path, tmp_path: Path) -> None:
+    project = tmp_path / "c:d"
+    (project / "notebooks").mkdir(parents=True)
+    (project / "notebooks" / "toy.ipynb").touch()
+    done = make(project, "-f", str(checkout / "Makefile"), "figures")
+    assert done.returncode == 2
+    assert f"should hold no colon, at which Python divides lists of folders. Found {project}." in done.stderr
+
+
 def test_make_without_a_target_lists_each_with_its_seconds(checkout: Path) -> None:
     text = make(checkout).stdout
     listed = re.findall(r"^ {2}([a-z]+) +\d+ s {2}\S", text, re.MULTILINE)
@@ -120,7 +154,7 @@ def served(port: int, path: str) -> bytes:
 
 def test_lab_serves_every_notebook_and_stops(lab: tuple[subprocess.Popen[str], int], tmp_path: Path) -> None:
     process, port = lab
-    found = {entry["name"] for entry in json.loads(served(port, "api/contents"))["content"]}
+    found = {entry["name"] for entry in json.loads(served(port, "api/contents/notebooks"))["content"]}
     assert {path.name for path in paths.NOTEBOOKS.glob("*.ipynb")} <= found
     assert b"JupyterLab" in served(port, "lab")
     os.killpg(process.pid, signal.SIGTERM)

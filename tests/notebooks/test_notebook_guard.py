@@ -68,8 +68,8 @@ BREAKS: dict[str, tuple[Callable[[Notebook], object], str]] = {
     "value not recorded": (lambda n: n["cells"][4].update(outputs=[]), "Code cell 4 shows something"),
     "no parameters": (change_tags(1), "tagged `parameters`. Found 0"),
     "two parameters": (change_tags(3, "parameters"), "tagged `parameters`. Found 2"),
-    "no profile": (change_source(1, 'device = "auto"'), '`profile = "fast"`'),
-    "another device": (change_source(1, 'profile = "fast"\ndevice = "cuda"'), '`device = "auto"`'),
+    "no profile": (change_source(1, 'device = "auto"'), '`profile = "published"`'),
+    "another device": (change_source(1, 'profile = "published"\ndevice = "cuda"'), '`device = "auto"`'),
     "nothing checked": (change_tags(2), "should print numbers"),
     "another kernel": (lambda n: n["metadata"]["kernelspec"].update(name="my-env"), "`python3`"),
     "papermill left": (lambda n: n["metadata"].update(papermill={}), "papermill"),
@@ -122,5 +122,5 @@ def test_nbval_passes_what_comes_out_again_and_fails_on_a_wrong_number(tmp_path:
     for name, notebook, failures in (("good", good, 0), ("wrong", wrong, 1)):
         folder = tmp_path / name
         path = toy_notebook.write(folder / "source" / f"{name}.ipynb", notebook)
-        result = nbval(path, folder, optional_data=False)
+        result = nbval(path, folder)
         assert result.returncode == failures, json.dumps([result.stdout, result.stderr])

@@ -2,21 +2,21 @@
 
 import json
 import os
-import shutil
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import toy_notebook
-from companion.plots.figures import read_manifest
 from companion.runner import inputs, notebooks, parameters
 from companion.runner.guard import guard
 from companion.store import paths
+from companion.store.manifest import read_manifest
 from papermill.exceptions import PapermillExecutionError
 from toy_notebook import code, toy
 from toy_project import copy_project, make
 
-DEFAULTS = {"profile": "fast", "device": "auto", "steps": 5, "lr": 1e-3, "seeds": [0, 1], "limit": None}
+DEFAULTS = {"profile": "published", "device": "auto", "steps": 5, "lr": 1e-3, "seeds": [0, 1], "limit": None}
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that stands for the checkout; kernels import the real mtlcore."""
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
     monkeypatch.setattr(paths, "FAILED", tmp_path / "failed")
-    monkeypatch.setenv("MTLCORE_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setattr(paths, "FIGURES", tmp_path / "figures")
     monkeypatch.setenv("PYTHONPATH", f"{paths.ROOT}{os.pathsep}{paths.NOTEBOOKS}")
     return tmp_path
 
@@ -66,12 +66,15 @@ def test_values_of_the_right_type_pass(tmp_path: Path, values: dict[str, Any]) -
     [
         ({"stepz": 3}, ValueError, "no parameter `stepz`. Did you mean `steps`?"),
         ({"xyz": 3}, ValueError, "It has profile, device, steps, lr, seeds, limit."),
-        ({"lr": "1e-3"}, TypeError, "Pass it without quotes: 1e-3."),
+        ({"lr": "1e-3"}, TypeError, "Pass for example 0.001."),
         ({"steps": 2.0}, TypeError, "should be of type int. Found `steps = 2.0`, of type float."),
         ({"steps": True}, TypeError, "of type bool"),
         ({"seeds": "[0, 1]"}, TypeError, "should be of type list"),
         ({"seeds": [0, "1"]}, TypeError, r"`seeds[...]` should be of type int"),
-        ({"profile": "ful"}, ValueError, 'should be "fast" or "full"'),
+        ({"steps": 0}, ValueError, "`steps` should be positive. Found `steps = 0`. Pass say 5."),
+        ({"lr": float("inf")}, ValueError, "`lr` should be positive"),
+        ({"seeds": [-1]}, ValueError, "`seeds[...]` should be 0 or more"),
+        ({"profile": "ful"}, ValueError, 'should be "published", "fast" or "full"'),
     ],
 )
 def test_wrong_names_and_types_are_refused(
@@ -100,11 +103,54 @@ def test_successful_run_appears_whole(checkout: Path) -> None:
     path = write_toy(checkout, code(toy_notebook.FIGURE))
     before = path.read_bytes()
     output = checkout / "build" / "notebooks" / "toy.ipynb"
-    notebooks.execute(path, output, {"profile": "full", "steps": 2})
+    notebooks.execute(path, output, {"profile": "full", "device": "cpu"})
     assert path.read_bytes() == before
-    assert "2 steps, 0.0010" in output.read_text()
+    assert "5 steps, 0.0010" in output.read_text()
     assert set(read_manifest(checkout / "figures" / "full")) == {"toy_loss"}
     assert not list((checkout / "failed").rglob("*.*"))
+
+
+def test_a_run_with_parameters_of_its_own_changes_no_published_figure(checkout: Path) -> None:
+    path, output = write_toy(checkout, code(toy_notebook.FIGURE)), checkout / "build" / "own" / "toy.ipynb"
+    notebooks.execute(path, output, {"profile": "full", "steps": 2})
+    assert "2 steps, 0.0010" in output.read_text()
+    assert not (checkout / "figures").exists()
+    assert set(read_manifest(output.with_suffix(".figures") / "full")) == {"toy_loss"}
+
+
+def test_a_profiles_file_sets_what_the_command_line_may_change(checkout: Path) -> None:
+    path, output = write_toy(checkout), checkout / "build" / "own" / "toy.ipynb"
+    profiles = path.parent / "profiles"
+    profiles.mkdir()
+    (profiles / "to_fast.yaml").write_text("profile: fast\nsteps: 3\nlr: 0.5\n")
+    notebooks.execute(path, output, {"profile": "fast"})
+    assert "3 steps, 0.5000" in output.read_text()
+    notebooks.execute(path, output, {"profile": "fast", "lr": 0.25})
+    assert "3 steps, 0.2500" in output.read_text()
+    notebooks.execute(path, output, {"profile": "full"})
+    assert "5 steps, 0.0010" in output.read_text()
+
+
+@pytest.mark.parametrize(
+    ("injected", "sentence"),
+    [
+        ("stepz = 3", "has no parameter `stepz`. Did you mean `steps`?"),
+        ('steps = "3"', "`steps` should be of type int"),
+        ("num_seeds = 5\nnum_tuning_seeds = 6", "Found 5 from 10 on and 6 from 5 on"),
+    ],
+)
+def test_papermill_called_directly_is_checked_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, injected: str, sentence: str
+) -> None:
+    seeds = "first_seed = 10\nnum_seeds = 4\nfirst_tuning_seed = 5\nnum_tuning_seeds = 5"
+    write_toy(tmp_path, parameters=f"{toy_notebook.PARAMETERS}\n{seeds}")
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path / "notebooks")
+    names: dict[str, Any] = {"In": [], "Out": {}, "check": parameters.check}
+    exec(f"{toy_notebook.PARAMETERS}\n{seeds}", names)
+    parameters.check("toy", names)
+    exec(injected, names)
+    with pytest.raises((ValueError, TypeError), match=re.escape(sentence)):
+        parameters.check("toy", names)
 
 
 def test_failed_run_leaves_evidence_and_no_target(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +161,7 @@ def test_failed_run_leaves_evidence_and_no_target(checkout: Path, capsys: pytest
     assert not output.exists()
     assert not (checkout / "figures").exists()
     assert "ZeroDivisionError" in (checkout / "failed" / "notebooks" / "toy.ipynb").read_text()
-    assert (checkout / "failed" / "notebooks" / "toy.figures" / "fast" / "toy_loss.png").exists()
+    assert (checkout / "failed" / "notebooks" / "toy.figures" / "full" / "toy_loss.png").exists()
 
 
 def test_wrong_parameter_starts_no_kernel(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,19 +266,36 @@ def test_inputs_change_with_source_package_parameters_and_lock_and_with_nothing_
     assert changed("device=cuda"), "a cell went"
     toy_notebook.write(project / "notebooks" / "toy.ipynb", toy())
     assert not changed("device=cuda"), "outputs do not count"
-    for part in ("notebooks/companion/store/paths.py", "requirements.lock", "claims.toml"):
+    for part in ("notebooks/companion/store/paths.py", "requirements.lock"):
         with (project / part).open("a") as file:
             file.write("# changed\n")
         assert changed("device=cuda"), part
     (project / "figures" / "full").mkdir(parents=True, exist_ok=True)
-    for content in ("{}", '{"figures": {}}'):
-        (project / "figures" / "full" / "manifest.json").write_text(content)
-        assert changed("device=cuda"), "the committed figures are shown"
-        assert not changed("device=cuda")
+    (project / "figures" / "full" / "manifest.json").write_text("{}")
+    assert not changed("device=cuda"), "only what sums up others reads their figures"
+    (project / "notebooks" / "profiles").mkdir()
+    (project / "notebooks" / "profiles" / "to_fast.yaml").write_text("steps: 3\n")
+    assert changed("device=cuda"), "the profile's values"
 
 
-def test_make_without_notebooks_has_nothing_to_do(project: Path) -> None:
-    shutil.rmtree(project / "notebooks")
-    done = make(project, "figures")
-    assert done.returncode == 0, done.stderr
-    assert "Nothing to do" in done.stdout
+def test_a_notebook_depends_on_what_was_registered_for_it_and_the_overview_on_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "ROOT", tmp_path)
+    claims = tmp_path / "notebooks" / "claims"
+    claims.mkdir(parents=True)
+    (tmp_path / "requirements.lock").write_text("")
+    names = ["00_overview", "01_toy", "02_toy", "03_toy"]
+    for name in names:
+        toy_notebook.write(tmp_path / "notebooks" / f"{name}.ipynb", toy())
+
+    def digests() -> dict[str, bytes]:
+        inputs.main("fast", [], names)
+        return {name: (tmp_path / "build" / "inputs" / "fast" / name).read_bytes() for name in names}
+
+    for number in ("02", "03"):
+        (claims / f"{number}.toml").write_text("")
+    before = digests()
+    (claims / "02.toml").write_text("# changed\n")
+    after = digests()
+    assert [name for name in names if after[name] != before[name]] == ["00_overview", "02_toy"]

@@ -1,8 +1,10 @@
 """The README's Python runs as it stands there, its links lead somewhere, and its commands exist."""
 
+import json
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from companion.claims import ledger
@@ -20,9 +22,21 @@ def test_python_blocks_run_in_their_order() -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_extras_are_named() -> None:
+    (named,) = re.findall(r'`pip install -e "\.\[([\w,]+)\]"`', README)
+    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert named.split(",") == list(project["optional-dependencies"])
+
+
 def test_links_lead_to_files() -> None:
-    for path in (paths.ROOT / "README.md", paths.NOTEBOOKS / "companion" / "data" / "README.md"):
-        targets = re.findall(r"\]\(([^)#:\s]+)\)", path.read_text(encoding="utf-8"))
+    readmes = [paths.ROOT, paths.NOTEBOOKS / "claims", paths.NOTEBOOKS / "companion" / "data"]
+    notebooks = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+    for path in (*(folder / "README.md" for folder in readmes), *notebooks):
+        text = path.read_text(encoding="utf-8")
+        if path in notebooks:
+            cells = json.loads(text)["cells"]
+            text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        targets = re.findall(r"\]\(([^)#:\s]+)\)", text)
         assert [target for target in targets if not (path.parent / target).exists()] == []
 
 

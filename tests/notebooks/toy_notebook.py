@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-PARAMETERS = 'profile = "fast"  # or "full"\ndevice = "auto"\nsteps = 5\nlr = 1e-3\nseeds = [0, 1]\nlimit = None'
+PARAMETERS = (
+    'profile = "published"  # or "fast", "full"\ndevice = "auto"\nsteps = 5\nlr = 1e-3\nseeds = [0, 1]\nlimit = None'
+)
 FIGURE = """import matplotlib.pyplot as plt
 import pandas as pd
 

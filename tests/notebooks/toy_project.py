@@ -13,7 +13,7 @@ from toy_notebook import code, toy
 
 def copy_project(folder: Path, **notebooks: str) -> Path:
     """Copy the Makefile and the modules that run notebooks; each notebook is a name and the source of its last cell."""
-    for name in ("Makefile", "pyproject.toml", "requirements.lock", "claims.toml"):
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         shutil.copy(paths.ROOT / name, folder)
     (folder / "mtlcore").mkdir()  # without the methods, whose torch takes a second to import
     (folder / "mtlcore" / "__init__.py").write_text("")
@@ -31,9 +31,9 @@ def variables(project: Path) -> dict[str, str]:
     return kept | {"VIRTUAL_ENV": sys.prefix, "PYTHONPATH": f"{project}{os.pathsep}{project / 'notebooks'}"}
 
 
-def make(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run make in the copy."""
-    command, environment = ["make", *arguments], variables(project)
+def make(project: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run make in the copy, with more variables in its environment."""
+    command, environment = ["make", *arguments], variables(project) | more
     return subprocess.run(
         command, cwd=project, env=environment, capture_output=True, text=True, timeout=300, check=False
     )

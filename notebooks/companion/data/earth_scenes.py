@@ -29,7 +29,7 @@ from scipy.spatial import KDTree
 
 from companion.data.files import checked_bytes
 from companion.store import paths
-from companion.store.results import code_digest
+from companion.store.code import code_digest
 from companion.store.writing import write
 
 

@@ -4,10 +4,12 @@ The Makefile runs this file as a script before anything is installed, so it need
 quick: no package of the project is imported. The chosen interpreter's path is left in `build/python`.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -86,8 +88,12 @@ def install() -> None:
     """Make `.venv`, or bring it in line with the lock; nothing happens when it already is."""
     python = VENV / "bin" / "python"
     whole_pip = "from importlib.metadata import distribution as d; assert d('pip').read_text('RECORD')"
-    test = f"import sys; {whole_pip}; sys.exit(sys.version_info < (3, 11))"
-    usable = python.exists() and not subprocess.run([python, "-c", test], capture_output=True, check=False).returncode
+    # What was never finished goes on only with the Python that make would take for a new one.
+    fits = "sys.version_info >= (3, 11)" if STAMP.exists() else f"sys.version_info == {tuple(sys.version_info)}"
+    test = f"import sys; {whole_pip}; sys.exit(not {fits})"
+    usable = False
+    with contextlib.suppress(OSError):  # its Python is gone, or one of another machine
+        usable = subprocess.run([python, "-c", test], capture_output=True, check=False).returncode == 0
     if usable and STAMP.exists() and STAMP.read_text(encoding="utf-8") == wanted():
         return
     if not usable:
@@ -127,8 +133,11 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
+    except KeyboardInterrupt:
+        sys.exit("Stopped. Run make again; it resumes.")
     except OSError as error:
         name = error.filename or "build/python"  # the system names none where the disk is full
         sys.exit(f"File `{name}` should be there for make. Found: {error.strerror}. Mend that and run it again.")

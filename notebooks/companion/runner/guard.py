@@ -83,7 +83,7 @@ def _parameters(notebook: dict[str, Any]) -> Iterator[str]:
     if len(tagged) != 1:
         yield f"One cell should be tagged `parameters`. Found {len(tagged)}."
         return
-    for name, default in (("profile", "fast"), ("device", "auto")):
+    for name, default in (("profile", "published"), ("device", "auto")):
         if not re.search(rf"""^{name} = ["']{default}["']""", tagged[0], re.MULTILINE):
             yield f'The parameters should have `{name} = "{default}"`.'
 
@@ -105,6 +105,8 @@ def _cells(notebook: dict[str, Any]) -> Iterator[str]:
                 yield f"{where} wrote to stderr or failed: {_text(output).strip()[:80] or output.get('evalue')}"
             if {"image/svg+xml", "application/pdf"} & output.get("data", {}).keys():
                 yield f"{where} shows SVG or PDF, which nbval compares byte by byte. Show PNG."
+            if "image/png" in output.get("data", {}) and not output["metadata"].get("alt"):
+                yield f"{where} shows an image without words for who does not see it. Run make record."
             found = ABSOLUTE_PATH.search(_text(output))
             if found:
                 yield f"{where} shows the path `{found[1]}` of one machine."

@@ -2,8 +2,8 @@
 
 The Makefile runs this file as a script before every build, so it needs the standard library only and imports no package
 of the project. For each notebook it keeps `build/inputs/<profile>/<name>`, a few lines that change exactly when the run
-has to be repeated: the notebook's cells (not their outputs), `mtlcore`, the register of claims, the parameters, the
-lock and, for the fast profile, the committed figures that it shows beside its own.
+has to be repeated: the notebook's cells (not their outputs), `mtlcore` and the companion, what was registered,
+its parameters, the lock and the published runs that it reads.
 """
 
 import hashlib
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
-EXECUTED = {"fast": ROOT / "build" / "notebooks", "full": ROOT / "build" / "full"}
+SUM_UP = ("00", "10")  # the notebooks that show or weigh what the others published
+EXECUTED = {"fast": ROOT / "build/notebooks", "published": ROOT / "build/published", "full": ROOT / "build/full"}
 
 
 def read_notebook(path: Path) -> dict[str, Any]:
@@ -55,6 +56,20 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
+def read_by(name: str, profile: str) -> list[str]:
+    """The files beside the code that a notebook's run reads, those that exist."""
+    number = name[:2]
+    registered = "*" if number == "00" else number  # notebook 00 shows every notebook's verdicts
+    claims = (ROOT / "notebooks" / "claims").glob(f"{registered}.toml")
+    files = [path.relative_to(ROOT).as_posix() for path in sorted(claims)]
+    files += ["requirements.lock", f"notebooks/profiles/{number}_{profile}.yaml"]
+    if profile == "published":
+        files.append(f"figures/full/{number}_runs.json")  # it has the digest of the runs
+    if number in SUM_UP:
+        files.append("figures/full/manifest.json")  # it has every figure's digest
+    return [file for file in files if (ROOT / file).exists()]
+
+
 def figures_are_gone(executed: Path) -> bool:
     """Whether this executed notebook is damaged or a figure that it made deleted, so that it has to run again."""
     if not executed.exists():
@@ -68,16 +83,13 @@ def figures_are_gone(executed: Path) -> bool:
 
 def main(profile: str, parameters: list[str], names: list[str]) -> None:
     """Bring the input files of the named notebooks up to date; one whose content is right keeps its time."""
-    depends = ["requirements.lock", "claims.toml"]  # verdicts are printed by the register's rules
-    if profile == "fast" and (ROOT / "figures" / "full" / "manifest.json").exists():  # it has every figure's digest
-        depends.append("figures/full/manifest.json")
-    files = [f"{name} {hashlib.sha256((ROOT / name).read_bytes()).hexdigest()}" for name in depends]
-    shared = [f"code {code_digest()}", *files, f"profile {profile}", *parameters]
+    shared = [f"code {code_digest()}", f"profile {profile}", *parameters]
     folder = ROOT / "build" / "inputs" / profile
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         notebook = read_notebook(ROOT / "notebooks" / f"{name}.ipynb")
-        content = "\n".join([f"cells {cells_digest(notebook)}", *shared, ""]).encode()
+        files = [f"{path} {hashlib.sha256((ROOT / path).read_bytes()).hexdigest()}" for path in read_by(name, profile)]
+        content = "\n".join([f"cells {cells_digest(notebook)}", *shared, *files, ""]).encode()
         path = folder / name
         unchanged = path.exists() and path.read_bytes() == content
         if not unchanged or figures_are_gone(EXECUTED[profile] / f"{name}.ipynb"):

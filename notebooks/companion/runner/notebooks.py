@@ -10,28 +10,57 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import papermill
-from nbclient.exceptions import DeadKernelError
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
+from traitlets import default
 from traitlets.config import Config
 
-from companion.plots.figures import publish
 from companion.runner.guard import guard
 from companion.runner.inputs import cells_digest, read_notebook
-from companion.runner.parameters import parse_assignments, read_parameters, validate
+from companion.runner.parameters import parse_assignments, profile_values, read_parameters, validate
 from companion.store import paths
+from companion.store.manifest import publish
 from companion.store.writing import lock, sentence, write
 
 # What recorded outputs must not depend on: the number of threads, a GPU, optional data.
 ON_ONE_CPU_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MTLCORE_DATA": None}
+
+
+def own_settings(folder: Path) -> dict[str, str | None]:
+    """Variables that keep from a kernel what the user has set for IPython, matplotlib and Python.
+
+    Args:
+        folder: Where IPython's and matplotlib's own folders are made; kept, for matplotlib lists all fonts there once.
+    """
+    return {
+        "IPYTHONDIR": str(folder / "ipython"),
+        "MPLCONFIGDIR": str(folder / "matplotlib"),
+        "MATPLOTLIBRC": None,
+        "MPLBACKEND": None,  # the kernel then takes its own, which shows figures in the notebook
+        "PYTHONSTARTUP": None,  # kernels run it too
+        "PYTHONUTF8": "1",
+    }
+
+
+class _OwnKernel(AsyncKernelManager):
+    """The kernel of this interpreter, whatever a user's own kernel named `python3` would start."""
+
+    @default("kernel_spec_manager")
+    def _none_of_the_user(self) -> KernelSpecManager:
+        return KernelSpecManager(parent=self, kernel_dirs=[])
 
 
 @contextlib.contextmanager
@@ -71,18 +100,21 @@ def execute(
     Args:
         path: the notebook, which is not changed.
         output: where the executed copy goes. A failed run leaves what there is in `failed/<folder of output>/`.
-        parameters: typed values that replace defaults, validated first.
+        parameters: typed values that replace those of the profile, validated first.
         variables: environment variables of the kernel, None to remove one.
-        keep_figures: move the run's figures to `figures/<profile>`, or leave that folder as it is.
+        keep_figures: move the run's figures into `figures/`, or leave that folder as it is. Figures of a run with
+            parameters of its own never go there but beside the output, into `<output>.figures`.
 
     Raises:
         papermill.PapermillExecutionError: a cell raised an error.
-        nbclient.exceptions.DeadKernelError: the kernel was killed, say for its memory.
+        RuntimeError: the kernel did not start, or was killed, say for its memory.
         OSError: a file cannot be written, or the notebook is being run already.
     """
     parameters = dict(parameters or {})
+    profile = parameters.get("profile", read_parameters(path).get("profile", "published"))
+    published_values = set(parameters) <= {"profile", "device"}
+    parameters = {**profile_values(path, profile), **parameters}
     validate(path, parameters)
-    profile = parameters.get("profile", read_parameters(path).get("profile", "fast"))
     attempt = _attempt(path, output)
     twice = (
         f"Notebook {path.stem} should run once at a time. Found another run of it going on. "
@@ -93,13 +125,18 @@ def execute(
         shutil.rmtree(figures, ignore_errors=True)
         try:
             attempt.parent.mkdir(parents=True, exist_ok=True)
-            _run(path, attempt, parameters, {**(variables or {}), "MTLCORE_FIGURES": str(figures)})
+            own = {**own_settings(paths.BUILD), "MTLCORE_FIGURES": str(figures)}
+            _run(path, attempt, parameters, {**(variables or {}), **own})
         except OSError as error:  # papermill's, of the attempt where the system names no other file
             raise OSError(sentence(error, Path(error.filename or attempt))) from error
-        made = publish(figures, profile, path.stem) if keep_figures else []
+        made = publish(figures, profile, path.stem) if keep_figures and published_values else []
         executed = read_notebook(attempt)
         executed["metadata"]["mtlcore"] = {"figures": made}  # inputs.py looks whether they are still there
         write({output: _as_jupyter(executed)})
+        beside = output.with_suffix(".figures")
+        shutil.rmtree(beside, ignore_errors=True)
+        if keep_figures and not published_values and figures.exists():
+            shutil.move(figures, beside)
         shutil.rmtree(figures, ignore_errors=True)
         attempt.unlink()
 
@@ -119,7 +156,10 @@ def _run(path: Path, attempt: Path, parameters: dict[str, Any], variables: Mappi
             config=Config(
                 {
                     "KernelManager": {"transport": "ipc", "ip": f"{sockets}/socket", "transport_encryption": "auto"},
-                    "NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]},
+                    "NotebookClient": {
+                        "kernel_manager_class": _OwnKernel,
+                        "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
+                    },
                 }
             ),
         )
@@ -149,13 +189,16 @@ def record(path: Path) -> None:
     recorded = _recorded(path)
     execute(path, recorded, variables=ON_ONE_CPU_THREAD, keep_figures=False)
     notebook = read_notebook(recorded)
-    for cell in notebook["cells"]:
+    for position, cell in enumerate(notebook["cells"]):
         cell["metadata"] = {"tags": cell["metadata"]["tags"]} if cell["metadata"].get("tags") else {}
         if "outputs" in cell:
             cell["outputs"] = _merge_streams(cell["outputs"])
+            for output in cell["outputs"]:
+                if "image/png" in output.get("data", {}):
+                    output["metadata"] = {"alt": _in_words(notebook["cells"], position)}  # for who does not see it
     notebook["metadata"] = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
+        "language_info": {"name": "python", "file_extension": ".py"},  # nbconvert names scripts by it
         "mtlcore": {"source_digest": cells_digest(notebook, ["code"])},
     }
     write({path: _as_jupyter(notebook)})
@@ -164,6 +207,17 @@ def record(path: Path) -> None:
 
 def _recorded(path: Path) -> Path:
     return paths.BUILD / "record" / path.name
+
+
+def _in_words(cells: list[dict[str, Any]], position: int) -> str:
+    """What the figure of a cell shows: the first sentence of the caption below it, else the heading above it."""
+    prose = [(i, "".join(cell["source"])) for i, cell in enumerate(cells) if cell["cell_type"] == "markdown"]
+    caption = next((text for i, text in prose if i > position and text.startswith("*")), "")
+    below = next((i for i, text in prose if text == caption), len(cells))
+    headings = [line.strip("# ") for i, text in prose if i < position for line in text.splitlines() if line[:1] == "#"]
+    own = caption and not any(position < i < below for i, _ in prose)
+    words = re.split(r"(?<=[.:])\s", caption.replace("\n", " "))[:2] if own else [f"Figure: {headings[-1]}"]
+    return re.sub(r"[*$`\\]|\[(.*?)\]\(.*?\)", r"\1", " ".join(words)).strip()
 
 
 def _merge_streams(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -218,10 +272,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             where = attempt.relative_to(paths.FAILED.parent)
             what = str(error.evalue).rstrip().removesuffix(".")
             problems.append(f"{path.stem} failed: {error.ename}: {what}. See {where}.")
-        except DeadKernelError:
+        except RuntimeError as error:  # nbclient's and jupyter_client's
             problems.append(
                 f"{path.stem} failed: its kernel should live until the last cell. Found it dead, perhaps killed for "
-                "its memory. Run the same command again; finished cells of studies are kept."
+                f"its memory ({error}). Run the same command again; finished cells of studies are kept."
             )
         except KeyboardInterrupt:
             print(f"{path.stem}: stopped; finished cells of studies are kept for the next run.", file=sys.stderr)
@@ -230,5 +284,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return bool(problems)
 
 
+def _stop(number: int, _: FrameType | None) -> None:
+    """Take the SIGTERM of a batch system for Ctrl-C, once: make hands on the one that it gets as well."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)  # SIGINT stays ignored where it was, as the shell has it for background jobs
     sys.exit(main())

@@ -10,9 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from companion.runner.inputs import read_notebook
+import yaml
 
-PROFILES = ("fast", "full")
+from companion.runner.inputs import read_notebook
+from companion.store import paths
+
+PROFILES = ("published", "fast", "full")
+_LITERAL = (type(None), bool, int, float, str, list, dict)  # what papermill injects
+# The fewest that an experiment's design bears: an interval needs two runs, an epoch to be chosen needs two epochs.
+LEAST = {"num_seeds": 2, "num_splits": 2, "epochs": 2, "first_seed": 0, "first_tuning_seed": 0}
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
@@ -44,14 +50,21 @@ def read_parameters(path: Path) -> dict[str, Any]:
     return parameters
 
 
-def validate(path: Path, values: Mapping[str, Any]) -> None:
-    """Check that every value has the name and the type of a parameter of the notebook.
+def profile_values(path: Path, profile: str) -> dict[str, Any]:
+    """What a profile sets: the notebook holds the full values, `profiles/NN_fast.yaml` those of the fast profile."""
+    file = Path(path).parent / "profiles" / f"{Path(path).name[:2]}_{profile}.yaml"
+    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
 
-    An int will do for a float, anything for a parameter whose default is None; the elements of a list are checked
-    against the first element of the default.
+
+def validate(path: Path, values: Mapping[str, Any]) -> None:
+    """Check that every value has the name, type and range of a parameter of the notebook, and fits the others.
+
+    An int will do for a float, anything for a parameter whose default is None; elements of lists are checked
+    against the default's, values of dictionaries each against its own. What is positive in the notebook stays so. Seeds
+    that tune must not be reported.
 
     Raises:
-        ValueError: an unknown name or profile.
+        ValueError: an unknown name or profile, a value out of range, or values that do not go together.
         TypeError: a value of another type than the default's.
     """
     defaults = read_parameters(path)
@@ -60,24 +73,72 @@ def validate(path: Path, values: Mapping[str, Any]) -> None:
             close = difflib.get_close_matches(name, defaults, n=1)
             meant = f"Did you mean `{close[0]}`?" if close else f"It has {', '.join(defaults)}."
             raise ValueError(f"{Path(path).name} has no parameter `{name}`. {meant}")
-        _check_type(name, value, defaults[name])
+        _check(name, value, defaults[name])
         if name == "profile" and value not in PROFILES:
             raise ValueError(
-                f'Parameter `profile` should be "fast" or "full". Found `profile = {value!r}`. Pass either.'
+                f'Parameter `profile` should be "published", "fast" or "full". Found `profile = {value!r}`. Pass one.'
             )
+    _check_seeds({**defaults, **values})
 
 
-def _check_type(name: str, value: object, default: object) -> None:
-    if default is None or type(value) is type(default) or (type(default) is float and type(value) is int):
-        if isinstance(value, list) and isinstance(default, list) and default:
-            for element in value:
-                _check_type(f"{name}[...]", element, default[0])
-        return
-    remedy = f"Pass it without quotes: {value}." if isinstance(value, str) else f"Pass for example {default!r}."
-    raise TypeError(
-        f"Parameter `{name}` should be of type {type(default).__name__}. Found `{name} = {value!r}`, "
-        f"of type {type(value).__name__}. {remedy}"
-    )
+def check(notebook: str, names: Mapping[str, Any]) -> None:
+    """Check a running notebook's parameters before it computes, for papermill called directly only warns.
+
+    Args:
+        notebook: Its file stem.
+        names: Its `globals()` before it computes anything; a literal that is no parameter was injected.
+    """
+    path = paths.NOTEBOOKS / f"{notebook}.ipynb"
+    if path.exists():  # a renamed copy has nothing to be held against
+        own = {name: value for name, value in names.items() if isinstance(value, _LITERAL) and not name.startswith("_")}
+        validate(path, {name: value for name, value in own.items() if name not in ("In", "Out")})
+
+
+def _check(name: str, value: object, default: object) -> None:
+    """Check one value, or an element of one, against the default's type and sign."""
+    if isinstance(default, bool | str) or default is None or not isinstance(default, int | float | list | dict):
+        right = default is None or type(value) is type(default)
+    elif isinstance(default, list | dict):
+        right = type(value) is type(default)
+    else:
+        right = type(value) is type(default) or (type(default) is float and type(value) is int)
+    if not right:
+        raise TypeError(
+            f"Parameter `{name}` should be of type {type(default).__name__}. Found `{name} = {value!r}`, "
+            f"of type {type(value).__name__}. Pass for example {default!r}."
+        )
+    if isinstance(value, int | float) and isinstance(default, int | float) and not isinstance(value, bool):
+        if name in LEAST:
+            if value < LEAST[name]:
+                should = f"at least {LEAST[name]}"
+                raise ValueError(
+                    f"Parameter `{name}` should be {should}. Found `{name} = {value}`. Pass say {default}."
+                )
+        elif not abs(value) < float("inf") or (value <= 0 < default) or (value < 0 == default):
+            should = "positive" if default > 0 else "a finite number" if default < 0 else "0 or more"
+            raise ValueError(f"Parameter `{name}` should be {should}. Found `{name} = {value}`. Pass say {default}.")
+    elif isinstance(value, list) and isinstance(default, list) and default:
+        numbers = all(type(element) in (int, float) for element in default)
+        like = (float if float in map(type, default) else int)(min(default)) if numbers else default[0]
+        for element in value:
+            _check(f"{name}[...]", element, like)
+    elif isinstance(value, dict) and isinstance(default, dict) and default:
+        for key, element in value.items():
+            _check(f"{name}[{key!r}]", element, default.get(key, next(iter(default.values()))))
+
+
+def _check_seeds(values: Mapping[str, Any]) -> None:
+    """Check that no seed both tunes and is reported: what tuned on a seed is no evidence on it."""
+    for runs in ("seeds", "splits"):
+        names = ("first_seed", f"num_{runs}", "first_tuning_seed", f"num_tuning_{runs}")
+        if not all(type(values.get(name)) is int for name in names):
+            continue
+        first, count, tuning, others = (int(values[name]) for name in names)
+        if set(range(first, first + count)) & set(range(tuning, tuning + others)):
+            raise ValueError(
+                "Parameters `first_seed` and `first_tuning_seed` should keep the reported seeds apart from those that "
+                f"tune. Found {count} from {first} on and {others} from {tuning} on. Move one of them."
+            )
 
 
 def parse_assignments(path: Path, assignments: Sequence[str]) -> dict[str, Any]:

@@ -11,13 +11,19 @@ ROOT = Path(__file__).resolve().parents[3]
 NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build"
 FAILED = ROOT / "failed"
-COMMITTED_FIGURES = ROOT / "figures" / "full"
+FIGURES = ROOT / "figures"  # what `make` puts in place; no notebook writes there itself
+COMMITTED_FIGURES = FIGURES / "full"
+
+
+def figures_of(profile: str) -> str:
+    """The folder's name for a profile's figures: the published runs are drawn as the full run's are, into `full`."""
+    return "fast" if profile == "fast" else "full"
 
 
 def figures_folder(profile: str) -> Path:
-    """The folder of a profile's figures, `figures/<profile>`.
+    """Where a running notebook writes its figures: below `build/figures`, whoever runs it.
 
-    The environment variable `MTLCORE_FIGURES` moves the folder `figures`: a place, never a profile. The runner uses it
-    to put a run's figures in place only when the whole run succeeded, the tests to leave the checkout as it is.
+    The runner names another folder in the environment variable `MTLCORE_FIGURES`, and moves the figures to `FIGURES`
+    when the whole run succeeded with the committed parameters. So no other run changes a published figure.
     """
-    return Path(os.environ.get("MTLCORE_FIGURES", ROOT / "figures")) / profile
+    return Path(os.environ.get("MTLCORE_FIGURES", BUILD / "figures")) / figures_of(profile)

@@ -89,10 +89,23 @@ def from_csv(content: bytes, columns: Mapping[str, str]) -> pd.DataFrame:
         content: The CSV.
         columns: Kind of each column.
     """
-    as_text = {name: "str" if kind == "float64" else kind for name, kind in columns.items()}
-    # By default the texts "nan" and "" would become NaN; pandas before 4 reads some floats a bit off, numpy does not.
-    table = pd.read_csv(io.BytesIO(content), dtype=as_text, keep_default_na=False)
-    return table.astype(dict(columns))
+    # By default the texts "nan" and "" would become NaN.
+    return from_text(pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False), columns)
+
+
+def from_text(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Turn columns of text into their kinds; pandas before 4 reads some floats a bit off, numpy does not.
+
+    Args:
+        table: Has these columns as text, perhaps others too.
+        columns: Kind of each column.
+    """
+    kinds = {name: kind for name, kind in columns.items() if kind != "bool"}
+    text = table[list(columns)].reset_index(drop=True)
+    floats = [name for name, kind in columns.items() if kind == "float64"]
+    text[floats] = text[floats].replace("", "nan")
+    values = text.astype(kinds)
+    return values.assign(**{name: values[name] == "True" for name, kind in columns.items() if kind == "bool"})
 
 
 def differences(found: pd.DataFrame, expected: pd.DataFrame, tolerance: Mapping[str, float]) -> list[str]:
