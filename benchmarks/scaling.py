@@ -16,9 +16,9 @@ import torch
 from companion.baselines import AGGREGATORS, not_run
 from companion.networks.shared_bottom import SharedBottom
 from companion.studies.cost.counts import cost
-from companion.studies.cost.steps import FIRST_ORDER, METHODS, Problem, training_step
+from companion.studies.cost.steps import FIRST_ORDER, METHODS, Workload, training_step
+from companion.train.losses import squared_losses
 from companion.train.stacked import StackedModel
-from companion.train.weightings import squared_losses
 
 from benchmarks._table import Row, arguments, machine, save
 from benchmarks.adatask_step import milliseconds
@@ -30,17 +30,17 @@ WIDTHS, WIDTH_BATCH = (70, 223, 707, 2236), 64  # two square layers: 1e4, 1e5, 1
 RUNS, RUN_WIDTHS, RUN_BATCH = (1, 4, 16, 64), [20, 64, 64], 128
 
 
-def problem(widths: Sequence[int], batch_size: int, num_tasks: int, runs: int, device: str) -> Problem:
+def problem(widths: Sequence[int], batch_size: int, num_tasks: int, runs: int, device: str) -> Workload:
     """Returns a dense network, or R copies of it as one, and a random batch; each method gets its own."""
     model = SharedBottom(widths[0], widths[1:], num_tasks).to(device)
     x = torch.randn(batch_size, widths[0], device=device)
     y = torch.randn(num_tasks, batch_size, device=device)
     kinds = ["regression"] * num_tasks
     if runs == 1:
-        return Problem(model, model.shared_parameters(), squared_losses, (x, y), kinds)
+        return Workload(model, model.shared_parameters(), squared_losses, (x, y), kinds)
     stack = StackedModel([model] * runs)
     batch = x.expand(runs, -1, -1).contiguous(), y[:, None].expand(-1, runs, -1).contiguous()
-    return Problem(stack, stack.stack.shared_parameters(), squared_losses, batch, kinds)  # type: ignore[operator]
+    return Workload(stack, stack.stack.shared_parameters(), squared_losses, batch, kinds)  # type: ignore[operator]
 
 
 class Floor:

@@ -19,6 +19,7 @@ from companion.baselines import (
     trained_parameters,
 )
 from companion.networks.shared_bottom import SharedBottom, binary_losses
+from companion.train.problem import Problem
 from companion.train.runs import train_runs
 from companion.train.stacked import RunData, StackedModel
 from torch import Tensor, nn
@@ -367,18 +368,9 @@ def test_training_never_waits_for_the_device(name: str) -> None:
         weighting = make_baseline(
             name, model, binary_losses, shared_of(model), kinds=["classification"] * 2, steps_per_epoch=3
         )
-        history = train_runs(
-            model,
-            weighting,
-            torch.optim.Adam(trained_parameters(model, weighting), lr=1.0),
-            binary_losses,
-            data,
-            data,
-            rates=torch.empty(3),
-            seeds=[0, 1, 2],
-            epochs=3,
-            batch_size=16,
-        )
+        problem = Problem(model, [0, 1, 2], ["classification"] * 2, binary_losses, data, data, data, 16)
+        optimizer = torch.optim.Adam(trained_parameters(model, weighting), lr=1.0)
+        history = train_runs(problem, weighting, optimizer, rates=torch.empty(3), epochs=3)
     assert history.weights.shape == (9, 2, 3)
 
 

@@ -10,8 +10,9 @@ from companion.studies.composed.mechanism import draw_weights, erased, fluctuati
 from companion.studies.composed.projection import project_conflicts
 from companion.studies.composed.report import constant_share
 from companion.studies.composed.variants import make_variant
-from companion.train.stacked import Batch, LossesFn, StackedModel
-from companion.train.weightings import ScaledLosses, squared_losses
+from companion.train.losses import squared_losses
+from companion.train.problem import Problem
+from companion.train.stacked import Batch, RunData, StackedModel
 from torch import Tensor, nn
 
 from mtlcore.adatask import AdaTaskAdagrad, AdaTaskAdam, AdaTaskRMSprop
@@ -106,28 +107,25 @@ def test_a_correlation_of_weight_and_gradient_passes(name: str) -> None:
     assert measured == pytest.approx(predicted, rel=0.05)
 
 
-def two_heads() -> tuple[StackedModel, list[Tensor]]:
-    """A network whose two heads start alike, and its shared parameters: the tasks agree as their targets do."""
+def two_heads() -> Problem:
+    """A network whose two heads start alike: the tasks agree as their targets do."""
     network = SharedBottom(4, [6], 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     network.heads[1].load_state_dict(network.heads[0].state_dict())
-    model = StackedModel([network])
-    assert isinstance(model.stack, SharedBottom)
-    return model, list(model.stack.shared_parameters())
+    data = RunData(torch.zeros(1, 1, 4), torch.zeros(1, 2, 1), torch.zeros(1, dtype=torch.int64))
+    return Problem(StackedModel([network]), [0], ["regression"] * 2, squared_losses, data, data, data, 1)
 
 
 def one_step(method: str, scale: float) -> float:
     """Size of the auxiliary task's first update over the main task's, the auxiliary loss being scaled."""
-    model, shared = two_heads()
+    problem = two_heads()
     x = normal(4, 1, 40, 4)
     y = torch.stack([x[..., 0] + 0.3 * x[..., 1], x[..., 0] - 0.3 * x[..., 1]])  # [T, R, B]
-    scales = torch.tensor([[1.0], [scale]], dtype=torch.float64)
-    losses_fn: LossesFn = ScaledLosses(squared_losses, scales)
-    weighting, optimizer = make_variant(method, model, losses_fn, shared, scales)
+    weighting, optimizer = make_variant(method, problem, problem.scaled_losses([scale]))
     dominance = Dominance(optimizer)
     batch: Batch = (x, y)
     weighting.backward(batch)
     optimizer.step()
-    main, auxiliary = torch.cat([dominance.au[p].flatten(1) for p in shared], dim=1)
+    main, auxiliary = torch.cat([dominance.au[p].flatten(1) for p in problem.shared], dim=1)
     live = (main > 1e-30) & (auxiliary > 1e-30)
     return float((auxiliary[live] / main[live]).sqrt().median())
 
@@ -223,19 +221,19 @@ def test_every_run_is_projected_by_itself() -> None:
 @pytest.mark.skipif(not_run("PCGrad") is not None, reason="TorchJD is not installed")
 def test_the_sum_of_the_projections_is_torchjds() -> None:
     def gradients(method: str) -> list[Tensor]:
-        model, shared = two_heads()
+        problem = two_heads()
         x = normal(12, 1, 30, 4)
         y = torch.stack([x[..., 0], x[..., 1] - x[..., 0]])  # targets that contradict each other
         if method == "ours":
-            scales = torch.ones(2, 1, dtype=torch.float64)
-            weighting: Any = make_variant("PCGrad", model, squared_losses, shared, scales)[0]
+            weighting: Any = make_variant("PCGrad", problem, squared_losses)[0]
         else:
-            kinds = ["regression"] * 2
-            weighting = make_baseline("PCGrad", model, squared_losses, shared, kinds=kinds, steps_per_epoch=1)
+            weighting = make_baseline(
+                "PCGrad", problem.model, squared_losses, problem.shared, kinds=problem.kinds, steps_per_epoch=1
+            )
         weighting.backward((x, y))
         if method == "ours":
             assert bool(weighting.conflicts[0])
-        return [p.grad for p in shared if p.grad is not None]
+        return [p.grad for p in problem.shared if p.grad is not None]
 
     for ours, theirs in zip(gradients("ours"), gradients("TorchJD"), strict=True):
         torch.testing.assert_close(ours, theirs)

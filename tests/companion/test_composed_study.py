@@ -78,7 +78,7 @@ def test_a_scale_is_a_loss_weight_in_the_grid_and_a_weight_on_updates() -> None:
     scales = scaled.loss_scales([4.0], 1.0)
     assert scales.tolist() == [[1.0], [4.0]]
     assert prepare(MOVIES, [0]).loss_scales([2.0], 9.0)[:, 0].tolist() == pytest.approx([1.0, 6.0, 18.0])
-    _, optimizer = make_variant("static on updates", scaled.model, scaled.losses_fn, scaled.shared, scales)
+    _, optimizer = make_variant("static on updates", scaled, scaled.losses_fn, scales)
     assert optimizer.param_groups[0]["task_weights"].tolist() == [[1.0], [4.0]]
     tables = [train_grid({**SYNTHETIC, "method": "static on updates", "scales": [s]}) for s in (1.0, 4.0)]
     adatask = train_grid({**SYNTHETIC, "method": "AdaTask"})

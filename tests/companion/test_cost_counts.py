@@ -6,9 +6,9 @@ import pytest
 import torch
 from companion.baselines import AGGREGATORS, not_run
 from companion.studies.cost.counts import Cost, cost, count, products, small_problem
-from companion.studies.cost.steps import METHODS, Problem, training_step
+from companion.studies.cost.steps import METHODS, Workload, training_step
+from companion.train.losses import squared_losses
 from companion.train.stacked import StackedModel
-from companion.train.weightings import squared_losses
 
 OWN = [method for method in METHODS if method not in AGGREGATORS]
 WIDTHS, BATCH = (5, 7, 3), 6
@@ -62,7 +62,7 @@ def test_an_accumulator_per_task_is_adam_and_a_sum_at_one_task() -> None:
 def test_keeping_the_gradients_apart_is_the_same_step() -> None:
     problem = small_problem(3, WIDTHS, BATCH)
     twin = copy.deepcopy(problem.model)
-    other = Problem(twin, twin.shared_parameters(), squared_losses, problem.batch, problem.kinds)  # type: ignore[operator]
+    other = Workload(twin, twin.shared_parameters(), squared_losses, problem.batch, problem.kinds)  # type: ignore[operator]
     for each, method in ((problem, "equal weights"), (other, "T backward passes")):
         step = training_step(method, each)
         step()
@@ -78,7 +78,7 @@ def test_a_run_in_a_crowd_takes_the_step_that_it_takes_alone(method: str) -> Non
     x, y = alone.batch
     batch = x.expand(3, -1, -1).contiguous(), y[:, None].expand(-1, 3, -1).contiguous()
     shared = stack.stack.shared_parameters()  # type: ignore[operator]
-    crowd = Problem(stack, shared, squared_losses, batch, alone.kinds)
+    crowd = Workload(stack, shared, squared_losses, batch, alone.kinds)
     for problem in (crowd, alone):
         step = training_step(method, problem)
         step()

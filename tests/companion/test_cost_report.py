@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from companion.studies.adatask_synthetic.problem import NUM_INPUTS
+from companion.problems.interactions import folds
+from companion.problems.scale_gap import NUM_INPUTS
+from companion.problems.synthetic import prepare
+from companion.problems.tables import folds_of
 from companion.studies.cost import report
 from companion.studies.cost.counts import Cost
 from companion.studies.cost.figures import draw_growth, draw_memory, draw_planes
@@ -22,10 +25,7 @@ from companion.studies.cost.report import (
     worth,
 )
 from companion.studies.cost.studies import STUDIES, Study
-from companion.studies.hydalearn_synthetic.study import Setup
-from companion.studies.recommendation.problem import folds
 from companion.studies.scenes.study import make_model
-from companion.studies.tabular.folds import folds_of
 
 BY_NAME = {study.name: study for study in STUDIES}
 
@@ -144,11 +144,11 @@ def test_the_synthetic_studies_have_the_studies_sizes() -> None:
     for name in ("composition", "related and unrelated"):
         study = BY_NAME[name]
         configuration = {**common, **study.configuration}
-        setup = Setup.of(configuration, [0])
-        assert setup.num_tasks == study.num_tasks
-        assert setup.train.num_rows * configuration["epochs"] == study.steps
-        assert sum(p.numel() for p in setup.shared) == shared_numbers(name)
-        assert setup.train.batch(torch.tensor([[0]]))[0].shape[1:] == study.problem(2).batch[0].shape
+        problem = prepare(configuration, [0])
+        assert problem.num_tasks == study.num_tasks
+        assert problem.train.num_rows * configuration["epochs"] == study.steps
+        assert sum(p.numel() for p in problem.shared) == shared_numbers(name)
+        assert problem.train.batch(torch.tensor([[0]]))[0].shape[1:] == study.problem(2).batch[0].shape
     assert BY_NAME["two synthetic tasks"].problem(2).batch[0].shape[1] == NUM_INPUTS
 
 

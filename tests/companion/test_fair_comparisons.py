@@ -8,12 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from companion.studies.adatask_synthetic import report as scale_gap
+from companion.problems import synthetic as designs
+from companion.problems import tables
+from companion.problems.synthetic_tasks import Drawn
+from companion.problems.tables import Folds, folds_of
 from companion.studies.hydalearn_synthetic import study as synthetic
-from companion.studies.hydalearn_synthetic.synthetic_tasks import Problem
 from companion.studies.scenes import report as scenes
 from companion.studies.tabular import study as tabular
-from companion.studies.tabular.folds import Folds, folds_of
+from companion.train import main_task
+from companion.train import spread_comparison as scale_gap
+from companion.train.main_task import Configuration
 from companion.train.method_comparison import choose
 
 TABULAR: dict[str, Any] = {
@@ -83,21 +87,21 @@ def with_another_test_fold(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on the study's test labels are others: the main task's are flipped, and so is the order of rows."""
     if study == "tabular":
 
-        def folds(configuration: tabular.Configuration, seeds: list[int]) -> Folds:
+        def folds(configuration: Configuration, seeds: list[int]) -> Folds:
             found = folds_of(configuration, seeds)
             targets = found.test.targets.copy()
             targets[:, 0] = 1 - targets[:, 0, ::-1]
             return replace(found, test=replace(found.test, targets=targets))
 
-        monkeypatch.setattr(tabular, "folds_of", folds)
+        monkeypatch.setattr(tables, "folds_of", folds)
     else:
-        original: Callable[..., Problem] = synthetic.DESIGNS["composition"]
+        original: Callable[..., Drawn] = designs.DESIGNS["composition"]
 
-        def problem(*arguments: Any) -> Problem:
+        def problem(*arguments: Any) -> Drawn:
             found = original(*arguments)
             return replace(found, targets={**found.targets, "test": -found.targets["test"][..., ::-1].copy()})
 
-        monkeypatch.setitem(synthetic.DESIGNS, "composition", problem)
+        monkeypatch.setitem(designs.DESIGNS, "composition", problem)
 
 
 @pytest.mark.parametrize("method", ["single task", "HydaLearn"])
@@ -129,7 +133,7 @@ def test_methods_of_a_seed_start_alike_on_the_same_rows(study: str, monkeypatch:
         started.append([*(p.detach().clone() for p in setup.model.parameters()), torch.tensor(setup.seeds), *folds])
         raise InterruptedError
 
-    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(main_task, "train", train)
     for method in METHODS:
         with pytest.raises(InterruptedError):
             module.train_grid({**base, "method": method, "rates": [0.003, 0.03]})

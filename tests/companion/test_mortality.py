@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from companion.claims.register import load_claims
 from companion.data import TabularTask
+from companion.problems import tables as folds
+from companion.problems.tables import folds_of
 from companion.runner.parameters import read_parameters
 from companion.store import paths
-from companion.studies.tabular import folds
-from companion.studies.tabular.folds import folds_of
 
 PARAMETERS = read_parameters(paths.NOTEBOOKS / "04_mortality.ipynb")
 CLAIMS = {name: claim for name, claim in load_claims().items() if claim.notebook == "04_mortality"}

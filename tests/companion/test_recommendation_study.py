@@ -10,16 +10,15 @@ import torch
 from companion.claims.register import load_claims
 from companion.claims.statistics import paired_interval
 from companion.networks.shared_bottom import binary_losses
+from companion.problems.interactions import build, layer_names, load
 from companion.store.results import Results
-from companion.studies.adatask_synthetic.report import MEAN, Contrast
 from companion.studies.recommendation import comparison, report
 from companion.studies.recommendation.comparison import Plan, train_final, tune
-from companion.studies.recommendation.problem import build, layer_names, load
 from companion.studies.recommendation.shares import LayerShares
 from companion.studies.recommendation.study import train_cell
+from companion.train.spread_comparison import MEAN, Contrast
 from companion.train.stacked import StackedModel
 
-from mtlcore.dominance import Dominance
 from mtlcore.task_gradients import combine, task_backward
 
 SMALL: dict[str, Any] = {
@@ -90,8 +89,7 @@ def test_shares_agree_with_dominance_and_sum_to_one() -> None:
     model = StackedModel([build("shared bottom", sizes, 2, [4], 2, seed) for seed in (0, 1)])
     layers = model.stack.shared_layers()  # type: ignore[operator]
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-    dominance = Dominance(optimizer)
-    recorder = LayerShares(dominance, layers, steps=40)
+    recorder = LayerShares(optimizer, list(layers.values()), steps=40)
     generator = torch.Generator().manual_seed(0)
     shared = [p for layer in layers.values() for p in layer]
     for _ in range(40):
@@ -103,10 +101,9 @@ def test_shares_agree_with_dominance_and_sum_to_one() -> None:
         task_backward(binary_losses(model, (ids, labels)), shared)
         combine(shared)
         optimizer.step()
-        recorder.record()
     found = recorder.measures()
     (film,) = layers["film"]
-    relative = dominance.relative[film].nan_to_num()  # [T, R, 7, 2], the last film is never drawn
+    relative = recorder.dominance.relative[film].nan_to_num()  # [T, R, 7, 2], the last film is never drawn
     assert found[2, "dead parameters"].tolist() == [2, 2]
     assert found[2, "parameters"].tolist() == [14, 14]
     live = relative[:, :, :6].mean((-2, -1))

@@ -5,8 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from companion.networks.shared_bottom import SharedBottom, binary_losses
-from companion.train.runs import History, StaticWeights, Weighting, train_runs
+from companion.train.problem import Problem
+from companion.train.runs import History, train_runs
 from companion.train.stacked import RunData, StackedModel, evaluate, predict
+from companion.train.weightings import StaticWeights, Weighting
 from torch import Tensor, nn
 
 from mtlcore.hydalearn import HydaLearn
@@ -34,6 +36,12 @@ def made_data(rows: int, seed: int, source: list[int]) -> RunData:
     return RunData(x, y.to(torch.float64), torch.tensor(source))
 
 
+def made_problem(
+    model: StackedModel, seeds: list[int], train: RunData, validation: RunData, batch_size: int = 16
+) -> Problem:
+    return Problem(model, seeds, ["classification"] * 2, binary_losses, train, validation, validation, batch_size)
+
+
 def trained(
     runs: list[int], make: Factory, weights: Tensor = WEIGHTS, hydalearn: bool = False
 ) -> tuple[StackedModel, History]:
@@ -44,19 +52,8 @@ def trained(
     if hydalearn:
         shared = [p for name, p in model.named_parameters() if "trunk" in name]
         weighting = HydaLearn(model, binary_losses, shared)
-    history = train_runs(
-        model,
-        weighting,
-        make(list(model.parameters())),
-        binary_losses,
-        made_data(50, 0, source),
-        made_data(30, 1, source),
-        rates=RATES[runs],
-        seeds=[SEEDS[r] for r in runs],
-        epochs=3,
-        batch_size=16,
-    )
-    return model, history
+    problem = made_problem(model, [SEEDS[r] for r in runs], made_data(50, 0, source), made_data(30, 1, source))
+    return model, train_runs(problem, weighting, make(list(model.parameters())), rates=RATES[runs], epochs=3)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -159,23 +156,15 @@ def test_stacking_buffers_and_marking_runs() -> None:
 
 def test_seeds_and_batch_size_are_checked_before_training() -> None:
     model = StackedModel([made_model(0)])
-    before = [p.clone() for p in model.parameters()]
 
     def attempt(seeds: list[int], batch_size: int) -> None:
         data = made_data(50, 0, [0])
-        weighting = StaticWeights(model, binary_losses, WEIGHTS[:, :1])
-        optimizer = OPTIMIZERS["sgd"](list(model.parameters()))
-        train_runs(
-            model, weighting, optimizer, binary_losses, data, data,
-            rates=RATES[:1], seeds=seeds, epochs=1, batch_size=batch_size,
-        )  # fmt: skip
+        made_problem(model, seeds, data, data, batch_size)
 
     with pytest.raises(ValueError, match=r"one integer per run, 1. Found 2"):
         attempt([0, 1], 16)
     with pytest.raises(ValueError, match=r"training rows, 50. Found `batch_size = 51`"):
         attempt([0], 51)
-    for p, q in zip(before, model.parameters(), strict=True):
-        assert torch.equal(p, q)
 
 
 @pytest.mark.parametrize("method", ["static", "HydaLearn"])
@@ -188,17 +177,8 @@ def test_training_never_waits_for_the_device(method: str) -> None:
         if method == "HydaLearn":
             shared = [p for name, p in model.named_parameters() if "trunk" in name]
             weighting = HydaLearn(model, binary_losses, shared)
-        history = train_runs(
-            model,
-            weighting,
-            OPTIMIZERS["adam"](list(model.parameters())),
-            binary_losses,
-            data,
-            data,
-            rates=torch.empty(3),
-            seeds=[0, 1, 2],
-            epochs=2,
-            batch_size=16,
-        )
+        problem = made_problem(model, [0, 1, 2], data, data)
+        optimizer = OPTIMIZERS["adam"](list(model.parameters()))
+        history = train_runs(problem, weighting, optimizer, rates=torch.empty(3), epochs=2)
     assert history.validation.shape == (2, 3)
     assert history.weights.shape == (6, 2, 3)

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 import torch
 from companion.networks.shared_bottom import SharedBottom
-from companion.studies.adatask_synthetic.problem import Problem, folds, loss_weights
+from companion.problems.scale_gap import Family, folds
 from companion.studies.adatask_synthetic.study import train_cell
 from companion.train.layer_shares import NUM_BINS, adam_share, by_prediction, histogram, share, summary
+from companion.train.losses import loss_weights
 from torch import Tensor
 
 from mtlcore import reference
@@ -27,10 +28,10 @@ def cell(**changes: Any) -> pd.Series:
 
 @pytest.mark.parametrize(("own_part", "related"), [(0.0, (0.999, 1.001)), (0.5, (0.2, 0.95)), (1.0, (-0.6, 0.6))])
 def test_targets_have_one_scale_and_are_as_related_as_asked(own_part: float, related: tuple[float, float]) -> None:
-    problem = Problem([0.0, 1.0], own_part)
+    family = Family([0.0, 1.0], own_part)
     correlations = []
     for seed in range(5):
-        inputs, functions, labels = problem.draw(seed, 4000)
+        inputs, functions, labels = family.draw(seed, 4000)
         assert inputs.shape == (4000, 8)
         torch.testing.assert_close(functions.mean(1), torch.zeros(2, dtype=torch.float64), atol=1e-9, rtol=0)
         torch.testing.assert_close(functions.std(1), torch.ones(2, dtype=torch.float64), atol=1e-9, rtol=0)
@@ -42,8 +43,8 @@ def test_targets_have_one_scale_and_are_as_related_as_asked(own_part: float, rel
 
 def test_folds_are_disjoint_rows_of_each_seed_and_only_training_is_noisy() -> None:
     source = torch.tensor([1, 0, 1])
-    train, validation, test = folds(Problem([0.5, 0.5], 0.5), [7, 8], source, 30, 20)
-    inputs, functions, labels = Problem([0.5, 0.5], 0.5).draw(8, 70)
+    train, validation, test = folds(Family([0.5, 0.5], 0.5), [7, 8], source, 30, 20)
+    inputs, functions, labels = Family([0.5, 0.5], 0.5).draw(8, 70)
     x, y = train.batch(torch.arange(30).expand(3, -1))
     assert torch.equal(x[0], inputs[:30])
     assert torch.equal(y[:, 2], labels[:, :30])
@@ -70,7 +71,7 @@ def test_a_run_in_a_crowd_is_the_run_alone() -> None:
 def test_a_rate_per_run_is_torchs_own_rate_and_falls_to_zero() -> None:
     """One run of the program by hand: torch's Adam with the rate in the optimizer."""
     source = torch.tensor([0])
-    data, _, test = folds(Problem([0.3, 0.3], 0.5), [4], source, 60 * 16, 100)
+    data, _, test = folds(Family([0.3, 0.3], 0.5), [4], source, 60 * 16, 100)
     model = SharedBottom(8, [12, 12], 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for i in range(60):

@@ -11,8 +11,8 @@ import pytest
 from companion.claims.register import load_claims
 from companion.claims.statistics import Interval
 from companion.plots.style import colour
-from companion.studies.adatask_synthetic import report
 from companion.studies.adatask_synthetic.figures import ADAM_BOUND, draw_causes, draw_quantiles, draw_step_size
+from companion.train import spread_comparison as report
 from companion.train.layer_shares import NUM_BINS, QUANTILES
 
 Losses = dict[tuple[str, float, float], list[list[float]]]  # method, spread, rate -> [seed][task]

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from companion.claims.statistics import paired_interval
+from companion.metrics.scene_tables import scores, with_delta_m
 from companion.studies.scenes import report
 from companion.studies.scenes.figures import draw_dominance, draw_predictions
 from companion.studies.scenes.predictions import richest
@@ -32,14 +33,14 @@ def final() -> pd.DataFrame:
 
 
 def test_single_tasks_have_their_own_measures_only(final: pd.DataFrame) -> None:
-    scores = report.scores(final)
-    first, second = (scores.xs(f"{which} task alone", level="method") for which in ("first", "second"))
+    found = scores(final)
+    first, second = (found.xs(f"{which} task alone", level="method") for which in ("first", "second"))
     assert first.columns[np.asarray(first.isna().all())].tolist() == ["absolute error", "relative error"]
     assert second.columns[np.asarray(second.isna().all())].tolist() == ["cross-entropy", "mIoU", "pixel accuracy"]
 
 
 def test_delta_m_is_against_the_single_tasks_of_the_seed(final: pd.DataFrame) -> None:
-    values = report.with_delta_m(report.scores(final))
+    values = with_delta_m(scores(final))
     assert set(values.index.get_level_values("method")) == {"joint", "AdaTask"}
     assert report.at(values, JOINT, "Delta_m, flat").tolist() == pytest.approx([-0.05] * 3)
     assert report.at(values, ADATASK, "Delta_m, flat").tolist() == pytest.approx([-0.05, -0.055, -0.06])
@@ -47,7 +48,7 @@ def test_delta_m_is_against_the_single_tasks_of_the_seed(final: pd.DataFrame) ->
 
 
 def test_differences_are_paired_first_minus_second_and_corrected_for_overlap(final: pd.DataFrame) -> None:
-    values = report.with_delta_m(report.scores(final))
+    values = with_delta_m(scores(final))
     found = report.difference(values, ADATASK, JOINT, "Delta_m, flat", 0.2)
     expected = paired_interval([0, -0.005, -0.01], [0, 0, 0], test_to_train=0.2)
     assert vars(found) == pytest.approx(vars(expected))

@@ -9,9 +9,10 @@ import pytest
 import torch
 from cityscapes_layout import SHAPE, SIZES, write_layout
 from companion.metrics.scenes import scene_losses
-from companion.studies.scenes.folds import load_folds
+from companion.problems.scenes import load_folds
 from companion.studies.scenes.protocol import KNOWN_ROWS, PUBLISHED, known_rows
-from companion.studies.scenes.study import Run, halved_losses, make_model, train, train_cell
+from companion.studies.scenes.study import halved_losses, make_model, train, train_cell
+from companion.train.all_tasks import Run
 
 from mtlcore.task_gradients import task_backward
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from companion.studies.hydalearn_synthetic.composed_batches import (
+from companion.problems.composed_batches import (
     CONCENTRATION,
     DOSES,
     ListedBatches,
     list_batches,
     minor_counts,
 )
-from companion.studies.hydalearn_synthetic.synthetic_tasks import composition, drift, random_function, related
+from companion.problems.synthetic_tasks import composition, drift, random_function, related
 from companion.train.stacked import RunData
 
 ROWS = (400, 300, 2000)

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 import torch
 from companion.data import TABULAR_TASKS, TabularTask
-from companion.studies.tabular import folds
+from companion.problems import tables as folds
+from companion.problems.tables import prepare
 from companion.studies.tabular.controls import swap, switch_off
 from companion.studies.tabular.curves import calibrate, weight_course
 from companion.studies.tabular.probe import probe
 from companion.studies.tabular.shares import explained, probed_batches, share_intervals, share_measures
-from companion.studies.tabular.study import Setup, train_grid
+from companion.studies.tabular.study import train_grid
 
 from mtlcore.hydalearn import HydaLearn
 
@@ -85,11 +86,11 @@ def test_probed_shares_are_hydalearns() -> None:
     batches = probed_batches(probe(configuration))
     assert len(batches) == 2 * 3 * 6
     # The same at step 0, where the model has its initial weights, from HydaLearn itself.
-    setup = Setup.of(BASE, BASE["seeds"])
+    problem = prepare(BASE, BASE["seeds"])
     generator = torch.Generator().manual_seed(0)
-    rows = torch.randint(setup.train.num_rows, (6, 1, 50), generator=generator)[0].expand(3, -1)
-    batch = setup.train.batch(rows)
-    step = HydaLearn(setup.model, setup.scaled_losses([2.0] * 3), setup.shared).backward(batch)
+    rows = torch.randint(problem.train.num_rows, (6, 1, 50), generator=generator)[0].expand(3, -1)
+    batch = problem.train.batch(rows)
+    step = HydaLearn(problem.model, problem.scaled_losses([2.0] * 3), problem.shared).backward(batch)
     first = batches[(batches["step"] == 0) & (batches["batch"] == 0)].sort_values("seed")
     assert first["share"].to_list() == pytest.approx(step.weights[1].tolist(), abs=1e-10)
     assert first["main labels"].to_list() == pytest.approx(batch[1][0].mean(-1).tolist(), abs=1e-12)
@@ -100,15 +101,15 @@ def test_probed_shares_are_hydalearns() -> None:
 
 def test_the_population_share_is_that_of_a_batch_of_everything() -> None:
     batches = probed_batches(probe({**BASE, "checkpoints": [0], "probe_batches": 2}))
-    setup = Setup.of(BASE, BASE["seeds"])
+    problem = prepare(BASE, BASE["seeds"])
     x, y = (
         torch.cat(parts, dim=dim)
         for parts, dim in zip(
-            zip(*(fold.batch(fold.chunks()[0]) for fold in (setup.validation, setup.test)), strict=True), (1, 2),
+            zip(*(fold.batch(fold.chunks()[0]) for fold in (problem.validation, problem.test)), strict=True), (1, 2),
             strict=True,
         )
     )  # fmt: skip
-    hydalearn = HydaLearn(setup.model, setup.scaled_losses([2.0] * 3), setup.shared, gain="first_order")
+    hydalearn = HydaLearn(problem.model, problem.scaled_losses([2.0] * 3), problem.shared, gain="first_order")
     expected = hydalearn.backward((x, y)).weights[1].tolist()
     first = batches[batches["batch"] == 0].sort_values("seed")
     assert first["population share"].to_list() == pytest.approx(expected, abs=1e-10)

@@ -9,11 +9,12 @@ import pytest
 import torch
 from companion.data import TABULAR_TASKS, TabularTask
 from companion.networks.shared_bottom import SharedBottom, binary_losses, task_losses
+from companion.problems import tables as folds
+from companion.problems.tables import folds_of, prepare, withhold
 from companion.store.results import Results
-from companion.studies.tabular import folds
-from companion.studies.tabular.folds import folds_of, withhold
 from companion.studies.tabular.measures import calibration_bins, calibration_error, calibration_rows, fold_measures
-from companion.studies.tabular.study import METHODS, Setup, cost_per_step, make_weighting, train_grid, tune_grid
+from companion.studies.tabular.study import METHODS, cost_per_step, train_grid, tune_grid
+from companion.train.main_task import configured
 from companion.train.method_comparison import compare
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -109,9 +110,9 @@ def test_withheld_rows_are_not_trained_on() -> None:
     for split in range(2):
         both = np.concatenate([used.inputs[split], withheld.inputs[split]])
         assert np.array_equal(np.sort(both, axis=0), np.sort(train.inputs[split], axis=0))
-    setup = Setup.of({**BASE, "gain_data": "held out"}, [5, 6])
-    assert setup.withheld is not None
-    assert setup.train.num_rows == 240
+    problem = prepare({**BASE, "gain_data": "held out"}, [5, 6])
+    assert problem.withheld is not None
+    assert problem.train.num_rows == 240
 
 
 def test_measures_by_hand() -> None:
@@ -197,8 +198,8 @@ def test_cost_counts_gradients_and_products() -> None:
 
 
 def test_static_weights_are_those_of_the_configuration() -> None:
-    setup = Setup.of(BASE, [5, 6])
-    batch = setup.train.batch(torch.arange(30).expand(2, -1))
+    problem = prepare(BASE, [5, 6])
+    batch = problem.train.batch(torch.arange(30).expand(2, -1))
     for method, weight in (("single task", 0.0), ("static grid", 1.0)):
-        step = make_weighting(setup, setup.scaled_losses([1.0, 2.0]), {**BASE, "method": method}).backward(batch)
+        step = configured(problem, problem.scaled_losses([1.0, 2.0]), {**BASE, "method": method}).backward(batch)
         assert step.weights.tolist() == [[1.0, 1.0], [weight, weight]]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from companion.claims.register import load_claims
 from companion.claims.statistics import Interval
-from companion.studies.hydalearn_synthetic.composed_batches import DOSES
+from companion.problems.composed_batches import DOSES
 from companion.studies.hydalearn_synthetic.figures import composition_bins, draw_composition, draw_jump
 from companion.studies.hydalearn_synthetic.report import (
     best_off_epoch,

@@ -6,16 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from companion.problems.composed_batches import ListedBatches
+from companion.problems.synthetic import DESIGNS, prepare
 from companion.store.results import Results
 from companion.studies.hydalearn_synthetic.ablation import VARIANTS, ablate, trainer
 from companion.studies.hydalearn_synthetic.batch_probe import probe, probe_batches
 from companion.studies.hydalearn_synthetic.controls import jump, swap, switch_off
 from companion.studies.hydalearn_synthetic.report import probed_batches, share_measures
-from companion.studies.hydalearn_synthetic.study import DESIGNS, Setup, make_weighting, train_grid
+from companion.studies.hydalearn_synthetic.study import train_grid
 from companion.studies.hydalearn_synthetic.variants import train_variant
+from companion.train.losses import select_tasks, squared_losses
+from companion.train.main_task import configured
 from companion.train.method_comparison import Choice, choose, compare, differences, intervals, log_difference
-from companion.train.runs import StaticWeights
-from companion.train.weightings import GainElsewhere, ScheduledWeights, Switched, select_tasks, squared_losses
+from companion.train.problem import Problem
+from companion.train.weightings import GainElsewhere, ScheduledWeights, StaticWeights, Switched
 
 from mtlcore.hydalearn import HydaLearn
 
@@ -123,15 +127,15 @@ def test_probed_shares_are_hydalearns_and_the_held_out_ones_its_first_order_gain
     batches = probed_batches(probe(configuration).assign(probe_dose="homogeneous"))
     assert sorted(batches[batches["seed"] == 1]["minor share"]) == [0.0] * 6 + [1.0] * 2
     # The same at step 0, where the model has its initial weights, from HydaLearn itself.
-    setup = Setup.of(configuration, [1, 2, 3])
-    losses_fn = setup.scaled_losses([3.0] * 3)
-    exact = HydaLearn(setup.model, losses_fn, setup.shared)
-    held_out = HydaLearn(setup.model, losses_fn, setup.shared, gain="first_order")
-    listed, _ = probe_batches(configuration, setup)
+    problem = prepare(configuration, [1, 2, 3])
+    losses_fn = problem.scaled_losses([3.0] * 3)
+    exact = HydaLearn(problem.model, losses_fn, problem.shared)
+    held_out = HydaLearn(problem.model, losses_fn, problem.shared, gain="first_order")
+    listed, _ = probe_batches(configuration, problem)
     batch = listed.batch(torch.zeros(3, 1, dtype=torch.int64))
     first = batches[batches["batch"] == 0].sort_values("seed")
     assert exact.backward(batch).weights[1].tolist() == pytest.approx(first["share"].to_list(), abs=1e-9)
-    again = held_out.backward(batch, setup.test.batch(setup.test.chunks()[0])).weights[1].tolist()
+    again = held_out.backward(batch, problem.test.batch(problem.test.chunks()[0])).weights[1].tolist()
     assert again == pytest.approx(first["held-out share"].to_list(), abs=1e-9)
 
 
@@ -151,31 +155,33 @@ def test_gains_can_be_measured_elsewhere() -> None:
     assert len({values(table, "test loss")[0] for table in tables.values()}) == 3
     with pytest.raises(ValueError, match="Parameter `gain_data`"):
         train_grid({**BASE, "gain_data": "elsewhere"})
-    setup = Setup.of({**BASE, "gain_data": "held out"}, [1])
-    assert set(setup.withheld.tolist()).isdisjoint(setup.train.batches.flatten().tolist())
-    assert len(setup.withheld) == 24
+    problem = prepare({**BASE, "gain_data": "held out"}, [1])
+    assert isinstance(problem.train, ListedBatches)
+    assert isinstance(problem.withheld, ListedBatches)
+    assert problem.withheld.batches.shape == (1, 1, 24)
+    assert set(problem.withheld.batches.flatten().tolist()).isdisjoint(problem.train.batches.flatten().tolist())
 
 
 def test_weightings_do_what_they_say() -> None:
-    setup = Setup.of(BASE, [1, 2])
-    batch = setup.train.batch(torch.zeros(2, 1, dtype=torch.int64))
-    plain = squared_losses(setup.model, batch)
-    scaled = setup.scaled_losses([2.0, 5.0])
-    main, auxiliary = scaled(setup.model, batch)
+    problem = prepare(BASE, [1, 2])
+    batch = problem.train.batch(torch.zeros(2, 1, dtype=torch.int64))
+    plain = squared_losses(problem.model, batch)
+    scaled = problem.scaled_losses([2.0, 5.0])
+    main, auxiliary = scaled(problem.model, batch)
     assert torch.equal(main, plain[0])
     assert torch.allclose(auxiliary, torch.tensor([2.0, 5.0], dtype=torch.float64) * plain[1], atol=1e-14)
-    swapped = select_tasks(squared_losses, [1, 0])(setup.model, batch)
+    swapped = select_tasks(squared_losses, [1, 0])(problem.model, batch)
     x, y = batch
-    assert torch.equal(swapped[0], (setup.model(x)[0] - y[1]).square().mean(-1))
+    assert torch.equal(swapped[0], (problem.model(x)[0] - y[1]).square().mean(-1))
     weights = torch.arange(8, dtype=torch.float64).reshape(2, 2, 2)
-    schedule = ScheduledWeights(setup.model, squared_losses, weights)
-    late = StaticWeights(setup.model, squared_losses, -torch.ones(2, 2, dtype=torch.float64))
+    schedule = ScheduledWeights(problem.model, squared_losses, weights)
+    late = StaticWeights(problem.model, squared_losses, -torch.ones(2, 2, dtype=torch.float64))
     switched = Switched(schedule, late, 2)
     found = [switched.backward(batch).weights for _ in range(3)]
     assert torch.equal(found[0], weights[0])
     assert torch.equal(found[1], weights[1])
     assert torch.equal(found[2], late.weights)
-    assert isinstance(make_weighting(setup, squared_losses, {**BASE, "gain_data": "other"}), GainElsewhere)
+    assert isinstance(configured(problem, squared_losses, {**BASE, "gain_data": "other"}), GainElsewhere)
 
 
 def tuning(losses: dict[tuple[float, float], list[float]]) -> pd.DataFrame:
@@ -207,13 +213,13 @@ def test_smoothing_by_nothing_is_hydalearn() -> None:
 def test_heads_that_start_equal_start_as_the_main_task_s(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[torch.Tensor, ...]] = []
 
-    def look(setup: Setup, *_: Any) -> Any:
+    def look(problem: Problem, *_: Any) -> Any:
         seen.append(
-            tuple(p.detach().clone() for n, p in setup.model.named_parameters() if "heads" in n and "weight" in n)
+            tuple(p.detach().clone() for n, p in problem.model.named_parameters() if "heads" in n and "weight" in n)
         )
         raise InterruptedError
 
-    monkeypatch.setattr("companion.studies.hydalearn_synthetic.variants.train", look)
+    monkeypatch.setattr("companion.train.main_task.train", look)
     for equal in (True, False):
         with pytest.raises(InterruptedError):
             train_variant({**BASE, "equal_heads": equal})
@@ -263,6 +269,8 @@ def test_a_comparison_tunes_then_trains_fresh_seeds() -> None:
         scales=[1.0, 3.0],
         tuning_seeds=[10, 11],
         seeds=[1, 2, 3],
+        tune=train_grid,
+        train=train_grid,
     )
     assert set(found.tuned["seed"]) == {10, 11}
     assert set(found.fresh["seed"]) == {1, 2, 3}

@@ -232,7 +232,7 @@ COMPARISON = (
     Mutant(
         "tuning AdaTask on test data",
         "The learning rates of the scale-gap and recommendation studies are chosen by the loss that is then reported.",
-        "notebooks/companion/studies/adatask_synthetic/report.py",
+        "notebooks/companion/train/spread_comparison.py",
         (('log_losses(tuning, "validation loss")', 'log_losses(tuning, "test loss")'),),
         ("tests/companion/test_fair_comparisons.py::test_rates_are_chosen_by_the_validation_loss",),
     ),
@@ -246,8 +246,8 @@ COMPARISON = (
     Mutant(
         "epoch chosen on the test fold",
         "Each run keeps the epoch that was best on the rows it is reported on.",
-        "notebooks/companion/studies/tabular/study.py",
-        (("        setup.train,\n        setup.validation,\n", "        setup.train,\n        setup.test,\n"),),
+        "notebooks/companion/problems/tables.py",
+        (("on_device(folds.validation)", "on_device(folds.test)"),),
         ("tests/companion/test_fair_comparisons.py::test_the_test_fold_decides_nothing", CREDIT),
     ),
     Mutant(
@@ -267,18 +267,18 @@ COMPARISON = (
     Mutant(
         "initial weights by method",
         "Methods of one seed start at different points, so luck of the start counts as a difference of methods.",
-        "notebooks/companion/studies/tabular/study.py",
-        (("_model(*shape, seed) for seed", '_model(*shape, seed + len(configuration["method"])) for seed'),),
+        "notebooks/companion/problems/tables.py",
+        (("_model(*shape, seed) for seed", '_model(*shape, seed + len(c["method"])) for seed'),),
         ("tests/companion/test_fair_comparisons.py::test_methods_of_a_seed_start_alike_on_the_same_rows", CREDIT),
     ),
     Mutant(
         "one random generator for all runs",
         "A run's batches depend on the runs beside it, so no result of one seed can be repeated.",
-        "notebooks/companion/train/runs.py",
+        "notebooks/companion/train/problem.py",
         (
             (
-                "[torch.Generator().manual_seed(seed) for seed in seeds]",
-                "[torch.Generator().manual_seed(seeds[0])] * len(seeds)",
+                "[torch.Generator().manual_seed(seed) for seed in self.seeds]",
+                "[torch.Generator().manual_seed(self.seeds[0])] * len(self.seeds)",
             ),
         ),
         ("tests/companion/test_runs.py::test_a_run_in_a_crowd_equals_the_run_alone", CREDIT),

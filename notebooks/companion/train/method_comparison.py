@@ -13,7 +13,6 @@ import pandas as pd
 
 from companion.claims.statistics import Interval, paired_interval
 from companion.store.results import Results
-from companion.studies.hydalearn_synthetic.study import train_grid
 
 # Methods without an auxiliary loss scale to tune, which is 1 for them: these have none, or divide it out.
 UNSCALED = ("single task", "equal weights", "per-task RMS", "Nash-MTL")
@@ -93,8 +92,8 @@ def compare(
     scales: Sequence[float],
     tuning_seeds: Sequence[int],
     seeds: Sequence[int],
-    tune: Cell = train_grid,
-    train: Cell = train_grid,
+    tune: Cell,
+    train: Cell,
 ) -> Comparison:
     """Tune every method on the tuning seeds and train it on the fresh ones.
 

@@ -4,68 +4,60 @@ Runs never meet: losses are `[R]`, the optimizers are elementwise, and the model
 the same numbers in a crowd as alone, and a run that diverges spoils no other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
-from companion.train.stacked import Batch, LossesFn, RunData, StackedModel, evaluate
+from companion.train.optimizers import per_run, step_per_run
+from companion.train.problem import Problem
+from companion.train.stacked import Batch, evaluate
+from companion.train.weightings import WeightedStep, Weighting
 from mtlcore.task_gradients import zero_task_grad
 
 
-class WeightedStep(Protocol):
-    """What a weighting returns for a batch: losses and weights, `[T, R]`, on the device."""
-
-    @property
-    def losses(self) -> Tensor:
-        """Losses of the batch."""
-        ...
-
-    @property
-    def weights(self) -> Tensor:
-        """Weights that made the gradient."""
-        ...
+def train_step(weighting: Weighting, optimizer: torch.optim.Optimizer, batch: Batch, rates: Tensor) -> WeightedStep:
+    """Forget the last gradients, fill those of a batch and take one step, with a learning rate per run."""
+    optimizer.zero_grad()
+    zero_task_grad([p for group in optimizer.param_groups for p in group["params"]])
+    step = weighting.backward(batch)
+    step_per_run(optimizer, rates)
+    return step
 
 
-class Weighting(Protocol):
-    """Adds the weighted gradient of a batch to `p.grad`; `StaticWeights` and `HydaLearn` are weightings."""
-
-    def backward(self, batch: Batch) -> WeightedStep:
-        """Add to `p.grad` and say with which weights."""
-        ...
+def falling(steps: int) -> Callable[[int], float]:
+    """A schedule that falls linearly from 1 to 0 over a training of so many steps."""
+    return lambda step: 1 - step / steps
 
 
-@dataclass(frozen=True)
-class StaticStep:
-    """Losses and weights of one batch, `[T, R]`."""
-
-    losses: Tensor
-    weights: Tensor
-
-
-class StaticWeights:
-    """Constant task weights: one backward pass of the weighted sum of losses, as in ordinary joint training.
+def train_epochs(
+    weighting: Weighting,
+    optimizer: torch.optim.Optimizer,
+    epochs: Iterable[Iterable[Batch]],
+    rates: Tensor,
+    schedule: Callable[[int], float] = lambda step: 1.0,
+) -> Iterator[list[WeightedStep]]:
+    """Train on every batch of every epoch, and pause after each epoch.
 
     Args:
-        model: The (stacked) model.
-        losses_fn: `losses_fn(model, batch)` gives T losses `[R]`.
-        weights: `[T, R]`; equal weights are ones, a single task has zeros elsewhere.
+        weighting: Fills the gradients of a batch.
+        optimizer: Over the model's parameters, with `lr=1`.
+        epochs: Batches of each epoch, shuffled, listed or fresh.
+        rates: Learning rate of each run, `[R]`.
+        schedule: Gives the factor of all rates in a step, counted from 0.
+
+    Yields:
+        Losses and weights of an epoch's steps.
     """
-
-    def __init__(self, model: nn.Module, losses_fn: LossesFn, weights: Tensor) -> None:
-        """Keep what `backward` needs."""
-        self.model = model
-        self.losses_fn = losses_fn
-        self.weights = weights
-
-    def backward(self, batch: Batch) -> StaticStep:
-        """Add the gradient of the weighted sum of losses to `p.grad`."""
-        losses = torch.stack(list(self.losses_fn(self.model, batch)))  # [T, R]
-        torch.autograd.backward((self.weights * losses).sum())
-        return StaticStep(losses.detach(), self.weights)
+    number = 0
+    for batches in epochs:
+        steps = []
+        for batch in batches:
+            optimizer.param_groups[0]["lr"] = schedule(number)
+            steps.append(train_step(weighting, optimizer, batch, rates))
+            number += 1
+        yield steps
 
 
 @dataclass(frozen=True)
@@ -73,104 +65,62 @@ class History:
     """What happened in training.
 
     Attributes:
-        validation: Main task's validation loss after every epoch, `[E, R]`.
+        validation: The criterion of every epoch, `[E, R]`.
         weights: Task weights of every step, `[steps, T, R]`.
         best_epoch: Epoch, from 0, whose parameters the model now holds, `[R]`.
+        best: Validation losses of all tasks in that epoch, `[T, R]`; NaN where no criterion was finite.
         failed: Runs whose loss was infinite or not a number at some time, `[R]`; they are to be counted, not dropped.
     """
 
     validation: Tensor
     weights: Tensor
     best_epoch: Tensor
+    best: Tensor
     failed: Tensor
 
 
-def _per_run(values: Tensor, like: Tensor) -> Tensor:
-    return values.view(-1, *[1] * (like.dim() - 1))  # [R, 1, ...]
-
-
-def step_per_run(optimizer: torch.optim.Optimizer, rates: Tensor) -> None:
-    """Take one step in which every run has its own learning rate `rates [R]`.
-
-    The optimizer's own `lr` should be 1: its step, which is proportional to `lr` in torch's optimizers (weight decay
-    included), is then scaled per run.
-    """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    before = [p.detach().clone() for p in parameters]
-    optimizer.step()
-    with torch.no_grad():
-        for p, old in zip(parameters, before, strict=True):
-            p.copy_(old + _per_run(rates, p) * (p - old))
-
-
 def train_runs(
-    model: StackedModel,
+    problem: Problem,
     weighting: Weighting,
     optimizer: torch.optim.Optimizer,
-    losses_fn: LossesFn,
-    train: RunData,
-    validation: RunData,
     *,
     rates: Tensor,
-    seeds: Sequence[int],
     epochs: int,
-    batch_size: int,
+    schedule: Callable[[int], float] = lambda step: 1.0,
+    criterion: Callable[[Tensor], Tensor] = lambda losses: losses[0],
 ) -> History:
-    """Train all runs and leave each at its epoch of least validation loss on the main task.
-
-    A progress bar appears on a terminal only.
+    """Train all runs and leave each at its epoch of least criterion on the validation fold.
 
     Args:
-        model: R stacked models.
-        weighting: Fills the gradients of a batch.
-        optimizer: Over the model's parameters, with `lr=1`.
-        losses_fn: The T losses of a batch; the first is the main task.
-        train: Training fold; an incomplete last batch of an epoch is left out.
-        validation: Fold that chooses the epoch.
-        rates: Learning rate of each run, `[R]`.
-        seeds: One integer per run that fixes its order of the data; equal seeds give equal batches.
+        problem: Model and data.
+        weighting: See `train_epochs`.
+        optimizer: See there.
+        rates: See there.
         epochs: Passes over the data.
-        batch_size: Examples per step.
-
-    Raises:
-        ValueError: The number of seeds differs from the number of runs, or the batch exceeds the training fold.
+        schedule: See there.
+        criterion: From the validation losses `[T, R]` to what chooses the epoch, `[R]`: the main task's loss.
     """
-    if len(seeds) != model.num_runs:
-        raise ValueError(
-            f"Parameter `seeds` should hold one integer per run, {model.num_runs}. Found {len(seeds)}. "
-            "Pass the seed of every run; paired runs share theirs."
-        )
-    if not 1 <= batch_size <= train.num_rows:
-        raise ValueError(
-            f"Parameter `batch_size` should be between 1 and the number of training rows, {train.num_rows}. "
-            f"Found `batch_size = {batch_size}`. Pass for example 256."
-        )
-    parameters = list(model.parameters())
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    parameters = list(problem.model.parameters())
     least = torch.full_like(rates, torch.inf)
     best_epoch = torch.zeros_like(rates, dtype=torch.int64)
-    best = [p.detach().clone() for p in parameters]
+    best = torch.full_like(rates, torch.nan)
+    kept = [p.detach().clone() for p in parameters]
     failed = torch.zeros_like(rates, dtype=torch.bool)
     curve, weights = [], []
-    for epoch in tqdm(range(epochs), desc="epochs", disable=None):
-        order = torch.stack([torch.randperm(train.num_rows, generator=g) for g in generators]).to(rates.device)
-        for rows in torch.split(order, batch_size, dim=1):  # [R, B]
-            if rows.shape[1] < batch_size:
-                break
-            optimizer.zero_grad()
-            zero_task_grad(parameters)
-            step = weighting.backward(train.batch(rows))
-            step_per_run(optimizer, rates)
-            weights.append(step.weights)
+    for epoch, steps in enumerate(train_epochs(weighting, optimizer, problem.epochs(epochs), rates, schedule)):
+        weights += [step.weights for step in steps]
+        for step in steps:
             failed |= ~step.losses.isfinite().all(0)
-        main = evaluate(model, losses_fn, validation)[0]  # [R]
-        failed |= ~main.isfinite()
-        improved = main < least  # False for NaN: a failed run stays at its last good epoch
-        least = torch.where(improved, main, least)
+        losses = evaluate(problem.model, problem.losses_fn, problem.validation)  # [T, R]
+        now = criterion(losses)
+        failed |= ~now.isfinite()
+        improved = now < least  # False for NaN: a failed run stays at its last good epoch
+        least = torch.where(improved, now, least)
         best_epoch = torch.where(improved, epoch, best_epoch)
-        best = [torch.where(_per_run(improved, p), p.detach(), b) for p, b in zip(parameters, best, strict=True)]
-        curve.append(main)
+        best = torch.where(improved, losses, best)
+        kept = [torch.where(per_run(improved, p), p.detach(), k) for p, k in zip(parameters, kept, strict=True)]
+        curve.append(now)
     with torch.no_grad():
-        for p, b in zip(parameters, best, strict=True):
-            p.copy_(b)
-    return History(torch.stack(curve), torch.stack(weights), best_epoch, failed)
+        for p, k in zip(parameters, kept, strict=True):
+            p.copy_(k)
+    return History(torch.stack(curve), torch.stack(weights), best_epoch, best, failed)

@@ -1,78 +1,22 @@
 """Training cells of the scale-gap study: one method at some learning rates on some seeds, as a tidy table."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from companion.baselines import make_baseline, trained_parameters
-from companion.networks.shared_bottom import SharedBottom
-from companion.studies.adatask_synthetic.problem import NUM_INPUTS, Problem, folds, loss_weights
-from companion.train.devices import resolve_device
-from companion.train.layer_shares import ShareRecorder
-from companion.train.runs import StaticWeights, step_per_run
-from companion.train.stacked import Batch, LossesFn, StackedModel, evaluate
-from companion.train.weightings import ScaledLosses, squared_losses
-from mtlcore.adatask import AdaTaskAdagrad, AdaTaskAdam, AdaTaskRMSprop
-from mtlcore.dominance import Dominance
-from mtlcore.task_gradients import combine, task_backward, zero_task_grad
+from companion.problems.scale_gap import prepare
+from companion.train.all_tasks import Run, loss_scales, make_method, runs_of, tidy
+from companion.train.losses import ScaledLosses
+from companion.train.runs import falling, train_epochs
+from companion.train.share_recorder import SignalRecorder
+from companion.train.stacked import evaluate
+from companion.train.weightings import TaskGradients
 
-# Ordinary optimizer and its AdaTask form, with their defaults.
-OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], Callable[..., torch.optim.Optimizer]]] = {
-    "Adagrad": (torch.optim.Adagrad, AdaTaskAdagrad),
-    "RMSprop": (torch.optim.RMSprop, AdaTaskRMSprop),
-    "Adam": (torch.optim.Adam, AdaTaskAdam),
-}
 EPOCH = 20  # steps that DWA averages the losses over
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a program; `alone` is the task that it trains alone, if any."""
-
-    alone: int | None
-    spread: float
-    rate: float
-    seed: int
-
-
-class Weighting(Protocol):
-    """Adds the gradient of a batch to the parameters."""
-
-    def backward(self, batch: Batch) -> object:
-        """Add to `p.grad`, and to `p.task_grad` where tasks are kept apart."""
-        ...
-
-
-class TaskGradients:
-    """Keeps the tasks' gradients of the trunk apart, for AdaTask or `Dominance`, and their weighted sum in ``p.grad``.
-
-    Args:
-        model: The stacked model.
-        losses_fn: Its losses.
-        weights: Constant weights of the trunk's gradients, `[T, R]`, or None for ones; heads follow their own loss.
-    """
-
-    def __init__(self, model: StackedModel, losses_fn: LossesFn, weights: Tensor | None) -> None:
-        """Keep what `backward` needs."""
-        self.model, self.losses_fn, self.weights = model, losses_fn, weights
-        self.shared = trunk(model)
-
-    def backward(self, batch: Batch) -> None:
-        """One backward pass per task."""
-        task_backward(self.losses_fn(self.model, batch), self.shared)
-        combine(self.shared, self.weights)
-
-
-def trunk(model: StackedModel) -> list[nn.Parameter]:
-    """The stacked parameters that the tasks share: weight and bias of each layer in turn."""
-    assert isinstance(model.stack, SharedBottom)
-    return model.stack.shared_parameters()
 
 
 @dataclass(frozen=True)
@@ -81,7 +25,7 @@ class Trained:
 
     validation: Tensor
     test: Tensor
-    recorder: ShareRecorder | None
+    recorder: SignalRecorder | None
 
 
 def train(c: Mapping[str, Any], method: str, runs: list[Run], record: bool, weights: Tensor | None = None) -> Trained:
@@ -89,57 +33,24 @@ def train(c: Mapping[str, Any], method: str, runs: list[Run], record: bool, weig
 
     Args:
         c: See `train_cell`.
-        method: See there.
+        method: What `make_weighting` knows.
         runs: R runs.
         record: Whether to follow dominance.
-        weights: Of the trunk's gradients in joint training, `[T, R]`.
+        weights: Of the shared layers' gradients in joint training, `[T, R]`.
     """
-    device, num_tasks, seeds = resolve_device(c["device"]), len(c["noise"]), list(c["seeds"])
-    source = torch.tensor([seeds.index(run.seed) for run in runs], device=device)
-    data, *held_out = folds(
-        Problem(c["noise"], c["own_part"]), seeds, source, c["steps"] * c["batch_size"], c["held_out"]
-    )
-    alone = torch.eye(num_tasks, dtype=torch.float64)
-    scales = [loss_weights(num_tasks, r.spread) if r.alone is None else alone[r.alone] for r in runs]  # [T] each
-    losses_fn = ScaledLosses(squared_losses, torch.stack(scales, dim=1).to(device))
-    networks = [
-        SharedBottom(
-            NUM_INPUTS, c["hidden"], num_tasks, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-        )
-        for seed in seeds
-    ]
-    model = StackedModel([networks[s] for s in source.tolist()]).to(device)
-    weighting = _weighting(method, model, losses_fn, record, weights, num_tasks)
-    ordinary, per_task = OPTIMIZERS[c["optimizer"]]
-    parameters = trained_parameters(model, weighting)
-    separate = method == "AdaTask"
-    optimizer = per_task(parameters, num_tasks=num_tasks, lr=1.0) if separate else ordinary(parameters, lr=1.0)
-    recorder = ShareRecorder(Dominance(optimizer), trunk(model)) if record else None
-    rates = torch.tensor([run.rate for run in runs], dtype=torch.float64, device=device)
-    steps = torch.arange(c["steps"] * c["batch_size"], device=device).view(c["steps"], 1, c["batch_size"])
-    for i, rows in enumerate(steps):  # [1, B]
-        optimizer.zero_grad()
-        zero_task_grad(parameters)
-        weighting.backward(data.batch(rows.expand(len(runs), -1)))
-        optimizer.param_groups[0]["lr"] = 1 - i / len(steps)
-        step_per_run(optimizer, rates)
-        if recorder is not None:
-            recorder.record()
-    validation, test = (evaluate(model, squared_losses, fold) for fold in held_out)
+    problem = prepare(c, [run.seed for run in runs])
+    losses_fn = ScaledLosses(problem.losses_fn, loss_scales(runs, problem.num_tasks).to(problem.train.source.device))
+    weighting, optimizer = make_method(
+        method, c["optimizer"], problem.model, losses_fn, problem.shared, kinds=problem.kinds, steps_per_epoch=EPOCH,
+        apart=record,
+    )  # fmt: skip
+    if weights is not None:
+        weighting = TaskGradients(problem.model, losses_fn, problem.shared, weights)
+    recorder = SignalRecorder(optimizer, problem.shared) if record else None
+    rates = problem.per_run([run.rate for run in runs])
+    list(train_epochs(weighting, optimizer, [problem.in_order()], rates, falling(c["steps"])))
+    validation, test = (evaluate(problem.model, problem.losses_fn, fold) for fold in (problem.validation, problem.test))
     return Trained(validation, test, recorder)
-
-
-def _weighting(
-    method: str, model: StackedModel, losses_fn: LossesFn, record: bool, weights: Tensor | None, num_tasks: int
-) -> Weighting:
-    if method == "AdaTask" or (record and method == "joint"):
-        return TaskGradients(model, losses_fn, weights)
-    if method in ("joint", "single task"):  # one backward pass gives the same gradients
-        parameter = next(model.parameters())
-        return StaticWeights(model, losses_fn, parameter.new_ones(num_tasks, model.num_runs))
-    return make_baseline(
-        method, model, losses_fn, trunk(model), kinds=["regression"] * num_tasks, steps_per_epoch=EPOCH
-    )
 
 
 def train_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
@@ -167,33 +78,21 @@ def train_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
     """
     begin = time.perf_counter()
     method, record = configuration["method"], configuration["record"]
-    tasks = range(len(configuration["noise"]))
-    alone = tasks if method == "single task" else [None]
-    settings = zip(configuration["spreads"], configuration["rates"], strict=True)
-    runs = [
-        Run(task, spread, rate, seed) for task, (spread, rate), seed in product(alone, settings, configuration["seeds"])
-    ]
+    runs = runs_of(configuration, len(configuration["noise"]))
     if method == "constant weights":
-        before = train(configuration, "joint", runs, record=True).recorder
+        before = train(configuration, "equal weights", runs, record=True).recorder
         assert before is not None
-        trained = train(configuration, "joint", runs, record, before.mean_square().rsqrt())
+        trained = train(configuration, "equal weights", runs, record, before.mean_square().rsqrt())
     else:
+        # One backward pass gives the gradients of joint training and of a single task, whose loss alone counts.
+        method = "equal weights" if method in ("joint", "single task") else method
         trained = train(configuration, method, runs, record)
     measures = {
-        (task + 1, 0, metric): losses[task]
+        (task, 0, metric): values
         for metric, losses in (("validation loss", trained.validation), ("test loss", trained.test))
-        for task in tasks
+        for task, values in enumerate(losses, start=1)
     }
     if trained.recorder is not None:
         measures |= {(0, layer, metric): values for (layer, metric), values in trained.recorder.measures().items()}
-    values = torch.stack(list(measures.values())).cpu().numpy()  # [measures, R]
-    table = pd.DataFrame(
-        [
-            (run.spread, run.rate, run.seed, *measure, value)
-            for measure, row in zip(measures, values, strict=True)
-            for run, value in zip(runs, row, strict=True)
-            if run.alone is None or run.alone + 1 == measure[0]
-        ],
-        columns=["spread", "rate", "seed", "task", "layer", "metric", "value"],
-    )
+    table = tidy(runs, measures, ["task", "layer", "metric"])
     return table.assign(seconds=(time.perf_counter() - begin) / len(runs))

@@ -9,8 +9,8 @@ import torch
 
 from companion.studies.composed.problems import prepare
 from companion.studies.composed.variants import make_variant
-from companion.train.runs import step_per_run
-from mtlcore.task_gradients import zero_task_grad
+from companion.train.losses import ScaledLosses
+from companion.train.runs import train_step
 
 
 def seconds_per_step(c: Mapping[str, Any]) -> pd.DataFrame:
@@ -29,17 +29,13 @@ def seconds_per_step(c: Mapping[str, Any]) -> pd.DataFrame:
     for method in c["methods"]:
         problem = prepare(c, c["seeds"])
         scales = problem.loss_scales([1.0] * len(c["seeds"]), c["gap"])
-        losses_fn = problem.scaled_losses(scales)
-        weighting, optimizer = make_variant(method, problem.model, losses_fn, problem.shared, scales, scales)
-        parameters, rates = list(problem.model.parameters()), torch.full_like(scales[0], 1e-3)
+        weighting, optimizer = make_variant(method, problem, ScaledLosses(problem.losses_fn, scales), scales)
+        rates = problem.per_run([1e-3] * len(c["seeds"]))
         rows = torch.arange(problem.batch_size, device=rates.device).expand(len(rates), -1)
         times = []
         for _ in range(c["timed_steps"] + 1):
             begin = time.process_time()
-            optimizer.zero_grad()
-            zero_task_grad(parameters)
-            weighting.backward(problem.train.batch(rows))
-            step_per_run(optimizer, rates)
+            train_step(weighting, optimizer, problem.train.batch(rows), rates)
             times.append(time.process_time() - begin)
         seconds = sorted(times[1:])[c["timed_steps"] // 2]
         found.append({"method": method, "metric": "timed steps", "value": c["timed_steps"], "seconds": seconds})

@@ -15,17 +15,17 @@ in which a constant factor of w cancels. Where w does not depend on g and has co
 """
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from companion.studies.adatask_synthetic.study import OPTIMIZERS
-from companion.studies.composed.problems import prepare
-from companion.studies.composed.variants import TaskGradients
-from companion.train.runs import step_per_run
-from mtlcore.task_gradients import zero_task_grad
+from companion.problems.scale_gap import prepare
+from companion.train.optimizers import make_optimizer
+from companion.train.runs import train_step
+from companion.train.weightings import TaskGradients
 
 Configuration = Mapping[str, Any]
 KINDS = ("gamma", "gate")
@@ -35,7 +35,7 @@ def erased(c: Configuration) -> pd.DataFrame:
     """Train twice from the same start on the same batches, the last task's loss times 1 and times a factor.
 
     Args:
-        c: As `problems.prepare` (without `seeds`), and `seed`, `steps_taken`, `factor`, `rates` and `optimizers` in
+        c: As `scale_gap.prepare` (without `seeds`), and `seed`, `steps_taken`, `factor`, `rates` and `optimizers` in
             pairs, and `epsilons` for the optimizers' `eps`.
 
     Returns:
@@ -44,22 +44,15 @@ def erased(c: Configuration) -> pd.DataFrame:
     """
     rows = []
     for name, rate in zip(c["optimizers"], c["rates"], strict=True):
-        for form, make in zip(("joint", "AdaTask"), OPTIMIZERS[name], strict=True):
+        for form in ("joint", "AdaTask"):
             for eps in c["epsilons"]:
                 problem = prepare({**c, "seeds": [c["seed"]]}, [c["seed"]] * 2)
-                losses_fn = problem.scaled_losses(problem.loss_scales([1.0, c["factor"]], 1.0))
-                ones = problem.loss_scales([1.0, 1.0], 1.0)
-                weighting = TaskGradients(problem.model, losses_fn, problem.shared, ones)
-                parameters = list(problem.model.parameters())
-                tasks = {"num_tasks": problem.num_tasks} if form == "AdaTask" else {}
-                optimizer = make(parameters, lr=1.0, eps=eps, **tasks)
+                weighting = TaskGradients(problem.model, problem.scaled_losses([1.0, c["factor"]]), problem.shared)
+                num_tasks = problem.num_tasks if form == "AdaTask" else None
+                optimizer = make_optimizer(name, problem.model.parameters(), num_tasks, eps=eps)
                 start = [p.detach().clone() for p in problem.shared]
-                order = torch.split(torch.arange(problem.train.num_rows), problem.batch_size)
-                for batch in order[: c["steps_taken"]]:
-                    optimizer.zero_grad()
-                    zero_task_grad(parameters)
-                    weighting.backward(problem.train.batch(batch.expand(2, -1).to(ones.device)))
-                    step_per_run(optimizer, torch.full_like(ones[0], rate))
+                for batch in islice(problem.in_order(), c["steps_taken"]):
+                    train_step(weighting, optimizer, batch, problem.per_run([rate] * 2))
                 apart = _rms([p[1] - p[0] for p in problem.shared])
                 moved = _rms([p[0] - s[0] for p, s in zip(problem.shared, start, strict=True)])
                 rows += [
@@ -104,7 +97,7 @@ def simulate(optimizer: str, weights: Tensor, grads: Tensor) -> Tensor:
     """
     rows = weights * grads
     p = torch.nn.Parameter(torch.zeros_like(rows[0]))
-    stepper = OPTIMIZERS[optimizer][1]([p], num_tasks=1, lr=1.0)
+    stepper = make_optimizer(optimizer, [p], num_tasks=1)
     for row in rows:
         p.task_grad = row[None]  # type: ignore[attr-defined]
         stepper.step()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any
@@ -13,16 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from companion.metrics.recommenders import auc
-from companion.studies.composed.problems import Problem, prepare
-from companion.studies.composed.variants import MEAN, Decaying, TaskGradients, make_variant
+from companion.studies.composed.problems import DECAYING, prepare
+from companion.studies.composed.variants import MEAN, Projected, make_variant
 from companion.train.layer_shares import share
+from companion.train.losses import ScaledLosses
+from companion.train.problem import Problem
 from companion.train.runs import History, train_runs
+from companion.train.share_recorder import Measures, ShareRecorder, joined
 from companion.train.stacked import Batch, LossesFn, evaluate, predict
 from companion.train.work import work_of
-from mtlcore.dominance import Dominance
 
 Configuration = Mapping[str, Any]
-EVERY = 10  # steps between two looks at AU, whose mean is the average over time
 
 
 @dataclass(frozen=True)
@@ -34,30 +35,15 @@ class Runs:
     measures: dict[str, Tensor]
 
 
-class AuxiliaryShare:
-    """The part of AU that is not the main task's: its mean over live shared parameters, averaged over the training.
+class AuxiliaryShare(ShareRecorder):
+    """The part of AU that is not the main task's: its mean over live shared parameters, averaged over the training."""
 
-    Args:
-        optimizer: Before its first step.
-        shared: The stacked parameters that tasks share.
-    """
+    def take_in(self) -> None:
+        """Take in no gradients: AU alone is looked at."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, shared: Sequence[Tensor]) -> None:
-        self._dominance, self._shared = Dominance(optimizer), shared
-        self._looks: list[Tensor] = []
-        self._steps = 0
-        optimizer.register_step_post_hook(self._look)  # after that of `Dominance`
-
-    @torch.no_grad()
-    def _look(self, *_: object) -> None:
-        self._steps += 1
-        if self._steps % EVERY == 0:
-            au = [self._dominance.au[p].flatten(2) for p in self._shared]  # [T, R, n_p] each
-            self._looks.append(1 - share(torch.cat(au, dim=2))[0].nanmean(-1))
-
-    def mean(self) -> Tensor:
-        """The share of each run, `[R]`."""
-        return torch.stack(self._looks).mean(0)
+    def now(self) -> Measures:
+        """The share of each run."""
+        return {(0, "auxiliary share"): 1 - share(joined(self.dominance.au, self.layers[0]))[0].nanmean(-1)}
 
 
 def mean_of_tasks(losses_fn: LossesFn) -> LossesFn:
@@ -78,33 +64,27 @@ def _train(
     follow: bool = False,
 ) -> Runs:
     problem = prepare(c, seeds)
-    loss_scales = problem.loss_scales(scales, c["gap"])
     constant = c["method"] == "static on updates"  # there the scale is a weight, for AdaTask erases it from a loss
-    factors = problem.loss_scales([1.0] * len(seeds), c["gap"]) if constant else loss_scales
-    losses_fn = problem.scaled_losses(factors)
+    weights = problem.loss_scales(scales, c["gap"]) if constant else means
+    losses_fn = ScaledLosses(
+        problem.losses_fn, problem.loss_scales([1.0] * len(seeds) if constant else scales, c["gap"])
+    )
     method = "HydaLearn on updates" if c["method"] == MEAN and means is None else c["method"]
     follow = follow and method != "single task"  # which has no share to follow
-    weighting, optimizer = make_variant(method, problem.model, losses_fn, problem.shared, loss_scales, means, follow)
-    recorder = AuxiliaryShare(optimizer, problem.shared) if follow else None
-    conflicts = weighting.conflicts if isinstance(weighting, TaskGradients) else []
-    if problem.decay:
-        steps = c["epochs"] * (problem.train.num_rows // problem.batch_size)
-        weighting = Decaying(weighting, optimizer, steps)
+    weighting, optimizer = make_variant(method, problem, losses_fn, weights, follow)
+    recorder = AuxiliaryShare(optimizer, [problem.shared]) if follow else None
+    steps = c["epochs"] * problem.steps_per_epoch
     history = train_runs(
-        problem.model,
+        problem if c["main"] else replace(problem, losses_fn=mean_of_tasks(problem.losses_fn)),
         weighting,
         optimizer,
-        problem.losses_fn if c["main"] else mean_of_tasks(problem.losses_fn),
-        problem.train,
-        problem.validation,
         rates=problem.per_run(rates),
-        seeds=seeds,
         epochs=c["epochs"],
-        batch_size=problem.batch_size,
+        schedule=lambda step: (steps - step) / steps if c["study"] in DECAYING else 1.0,
     )
-    measures = {} if recorder is None else {"auxiliary share": recorder.mean()}
-    if conflicts:
-        measures["conflicts"] = torch.stack(conflicts).double().mean(0)
+    measures = {} if recorder is None else {"auxiliary share": recorder.over_time()[0, "auxiliary share"]}
+    if isinstance(weighting, Projected):
+        measures["conflicts"] = torch.stack(weighting.conflicts).double().mean(0)
     return Runs(problem, history, measures)
 
 
@@ -113,7 +93,7 @@ def _tested(problem: Problem, main: bool) -> dict[str, Tensor]:
     losses = evaluate(problem.model, problem.losses_fn, problem.test)  # [T, R]
     measures = {"test loss": losses[0] if main else losses.log().mean(0).exp()}
     measures |= {f"test loss, task {t + 1}": loss for t, loss in enumerate(losses)}
-    if problem.binary:
+    if set(problem.kinds) == {"classification"}:
         logits = predict(problem.model, problem.test).cpu().numpy()  # [T, R, N]
         targets = problem.test.targets[problem.test.source].cpu().numpy()  # [R, T, N]
         areas = np.stack([auc(targets[:, t], z) for t, z in enumerate(logits)])  # [T, R]
@@ -132,7 +112,7 @@ def _grid(c: Configuration, *, tested: bool) -> pd.DataFrame:
         means = _train(c, *runs).history.weights.mean(0) if c["method"] == MEAN else None  # [T, R]
         trained = _train(c, *runs, means, follow=tested and c["record"])
         history = trained.history
-        measures = {"validation loss": history.validation.amin(0)}
+        measures = {"validation loss": history.best[0]}
         if tested:
             weights = history.weights / history.weights.sum(1, keepdim=True)  # [steps, T, R]
             measures |= _tested(trained.problem, c["main"]) | {
@@ -183,9 +163,7 @@ def cost_per_step(c: Configuration, methods: Sequence[str]) -> pd.DataFrame:
     rows = []
     for method in methods:
         problem = prepare(c, c["seeds"][:1])
-        scales = problem.loss_scales([1.0], 1.0)
-        losses_fn = problem.scaled_losses(scales)
-        weighting, _ = make_variant(method, problem.model, losses_fn, problem.shared, scales, scales)
+        weighting, _ = make_variant(method, problem, problem.scaled_losses([1.0]), problem.loss_scales([1.0]))
         batch = problem.train.batch(torch.arange(problem.batch_size, device=problem.test.source.device)[None])
         rows.append({"method": method, **work_of(partial(weighting.backward, batch), problem.shared[-1])})
     return pd.DataFrame(rows)

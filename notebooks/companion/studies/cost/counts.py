@@ -8,8 +8,8 @@ import torch
 
 from companion.baselines import AGGREGATORS
 from companion.networks.shared_bottom import SharedBottom
-from companion.studies.cost.steps import FIRST_ORDER, ONE_PASS, WEIGHED_GRADIENTS, Problem, training_step
-from companion.train.weightings import squared_losses
+from companion.studies.cost.steps import FIRST_ORDER, ONE_PASS, WEIGHED_GRADIENTS, Workload, training_step
+from companion.train.losses import squared_losses
 from companion.train.work import count_work
 from mtlcore.task_gradients import task_grad_of
 
@@ -87,13 +87,13 @@ def products(method: str, num_tasks: int, widths: Sequence[int], batch_size: int
     return passes.forwards * forward + passes.gradients * (2 * sum(layers) - layers[0]) + 2 * num_tasks * head + inner
 
 
-def small_problem(num_tasks: int, widths: Sequence[int], batch_size: int) -> Problem:
+def small_problem(num_tasks: int, widths: Sequence[int], batch_size: int) -> Workload:
     """A `SharedBottom` in float64 and a random batch of regression tasks."""
     generator = torch.Generator().manual_seed(0)
     model = SharedBottom(widths[0], widths[1:], num_tasks, generator=generator, dtype=torch.float64)
     x = torch.randn(batch_size, widths[0], generator=generator, dtype=torch.float64)
     y = torch.randn(num_tasks, batch_size, generator=generator, dtype=torch.float64)
-    return Problem(model, model.shared_parameters(), squared_losses, (x, y), ["regression"] * num_tasks)
+    return Workload(model, model.shared_parameters(), squared_losses, (x, y), ["regression"] * num_tasks)
 
 
 def count(method: str, num_tasks: int, widths: Sequence[int], batch_size: int) -> tuple[int, int, int, int]:

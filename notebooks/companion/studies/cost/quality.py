@@ -7,12 +7,11 @@ import numpy as np
 import pandas as pd
 
 from companion.claims.statistics import paired_interval
+from companion.metrics.scene_tables import ALONE, scores, with_delta_m
 from companion.store import paths
 from companion.store.published import Cell, read
 from companion.studies.cost.steps import ONE_PASS
 from companion.studies.cost.studies import PAPERS, Study
-from companion.studies.scenes.report import scores, with_delta_m
-from companion.studies.scenes.study import ALONE
 
 TUNING = 1000  # the first seed that no final run has, in all notebooks
 # How the studies of all tasks, where each has a network of its own, call the methods.

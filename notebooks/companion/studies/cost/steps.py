@@ -3,17 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
-from companion.baselines import AGGREGATORS, make_baseline, trained_parameters
-from companion.studies.hydalearn_synthetic.study import STATIC
-from companion.train.runs import StaticWeights, Weighting
-from companion.train.stacked import Batch, LossesFn, StackedModel
+from companion.baselines import AGGREGATORS, trained_parameters
+from companion.train.stacked import Batch, LossesFn
+from companion.train.weightings import STATIC, TaskGradients, make_weighting
 from mtlcore.adatask import AdaTaskAdam
-from mtlcore.hydalearn import HydaLearn
-from mtlcore.task_gradients import combine, task_backward, zero_task_grad
+from mtlcore.task_gradients import task_backward, zero_task_grad
 
 ONE_PASS = (*STATIC, "uncertainty weighting", "DWA")  # one backward pass of a weighted sum of losses
 WEIGHED_GRADIENTS = ("T backward passes", "GradNorm", "cosine gate", "OL-AUX", "per-task RMS", *AGGREGATORS)
@@ -22,7 +21,7 @@ METHODS = (*ONE_PASS, *WEIGHED_GRADIENTS, "AdaTask-Adam", FIRST_ORDER, "HydaLear
 
 
 @dataclass(frozen=True)
-class Problem:
+class Workload:
     """What a step needs.
 
     Attributes:
@@ -44,7 +43,7 @@ class Problem:
 class Step:
     """A whole training step: gradients forgotten, passes and weights, one step of the optimizer."""
 
-    problem: Problem
+    problem: Workload
     backward: Callable[[Batch], object]
     optimizer: torch.optim.Optimizer
 
@@ -56,7 +55,7 @@ class Step:
         self.optimizer.step()
 
 
-def training_step(method: str, problem: Problem) -> Step:
+def training_step(method: str, problem: Workload) -> Step:
     """Make a method's step with Adam at rate 0.001; the parameters move with every call.
 
     Args:
@@ -70,29 +69,19 @@ def training_step(method: str, problem: Problem) -> Step:
     if method == "AdaTask-Adam":
         return Step(problem, partial(_separate, problem), AdaTaskAdam(model.parameters(), num_tasks=num_tasks))
     if method == "T backward passes":
-        return Step(problem, partial(_combined, problem), torch.optim.Adam(model.parameters(), fused=True))
-    weighting = _weighting(method, problem)
+        return Step(
+            problem,
+            TaskGradients(model, problem.losses_fn, problem.shared).backward,
+            torch.optim.Adam(model.parameters(), fused=True),
+        )
+    gain: dict[str, Any] = {FIRST_ORDER: {"gain": "first_order"}}.get(method, {})
+    weighting = make_weighting(
+        "HydaLearn" if gain else method, model, problem.losses_fn, problem.shared, kinds=problem.kinds,
+        steps_per_epoch=20, **gain,
+    )  # fmt: skip
     adam = torch.optim.Adam(trained_parameters(model, weighting), fused=True)
     return Step(problem, weighting.backward, adam)
 
 
-def _separate(problem: Problem, batch: Batch) -> None:
+def _separate(problem: Workload, batch: Batch) -> None:
     task_backward(problem.losses_fn(problem.model, batch), problem.shared)
-
-
-def _combined(problem: Problem, batch: Batch) -> None:
-    _separate(problem, batch)
-    combine(problem.shared)
-
-
-def _weighting(method: str, problem: Problem) -> Weighting:
-    model, losses_fn, num_tasks = problem.model, problem.losses_fn, len(problem.kinds)
-    if method in STATIC:
-        runs = [model.num_runs] if isinstance(model, StackedModel) else []
-        weights = torch.full([num_tasks, *runs], STATIC[method], device=problem.shared[0].device)
-        weights[0] = 1
-        return StaticWeights(model, losses_fn, weights)
-    if method in ("HydaLearn", FIRST_ORDER):
-        gain = "exact" if method == "HydaLearn" else "first_order"
-        return HydaLearn(model, losses_fn, problem.shared, gain=gain)
-    return make_baseline(method, model, losses_fn, problem.shared, kinds=problem.kinds, steps_per_epoch=20)

@@ -12,10 +12,10 @@ from companion.baselines import AGGREGATORS
 from companion.metrics.scenes import scene_losses
 from companion.networks.scenes import UNet
 from companion.networks.shared_bottom import SharedBottom, task_losses
+from companion.problems.interactions import build
+from companion.problems.scenes import TEST_TO_TRAIN
 from companion.store.published import Cell
-from companion.studies.cost.steps import ONE_PASS, Problem
-from companion.studies.recommendation.problem import build
-from companion.studies.scenes.folds import TEST_TO_TRAIN
+from companion.studies.cost.steps import ONE_PASS, Workload
 
 PAPERS = ("HydaLearn", "AdaTask-Adam")  # the two methods that all this is about
 # What the notebooks compare; a method that TorchJD lacks or that does not train in a study is left out where it is.
@@ -61,7 +61,7 @@ class Study:
     stem: str
     num_tasks: int
     methods: tuple[str, ...]
-    problem: Callable[[int], Problem]
+    problem: Callable[[int], Workload]
     steps: int
     lacks: tuple[str, ...] = ()
     test_to_train: float = 0.0
@@ -78,13 +78,13 @@ class Study:
         return "single task" if self.kind == "main task" else "single tasks"
 
 
-def _dense(inputs: int, hidden: list[int], batch_size: int, kinds: list[str], num_tasks: int) -> Problem:
+def _dense(inputs: int, hidden: list[int], batch_size: int, kinds: list[str], num_tasks: int) -> Workload:
     """A multilayer perceptron in float64 and a batch of which the first `num_tasks` targets count."""
     generator = torch.Generator().manual_seed(0)
     model = SharedBottom(inputs, hidden, num_tasks, generator=generator, dtype=torch.float64)
     x = torch.randn(batch_size, inputs, generator=generator, dtype=torch.float64)
     y = torch.stack([_target(kind, batch_size, generator) for kind in kinds[:num_tasks]])
-    return Problem(model, model.shared_parameters(), task_losses(kinds[:num_tasks]), (x, y), kinds[:num_tasks])
+    return Workload(model, model.shared_parameters(), task_losses(kinds[:num_tasks]), (x, y), kinds[:num_tasks])
 
 
 def _target(kind: str, size: int, generator: torch.Generator) -> Tensor:
@@ -92,7 +92,7 @@ def _target(kind: str, size: int, generator: torch.Generator) -> Tensor:
     return (values > 1).double() if kind == "classification" else values
 
 
-def _interactions(num_tasks: int) -> Problem:
+def _interactions(num_tasks: int) -> Workload:
     """MovieLens's tables of embeddings and a random batch of rows."""
     sizes = {"user": 664, "film": 1575, "genres": 450, "decade": 11}
     model = build("shared bottom", sizes, 8, [32, 16], num_tasks, 0)
@@ -100,10 +100,10 @@ def _interactions(num_tasks: int) -> Problem:
     x = torch.stack([torch.randint(rows, (512,), generator=generator) for rows in sizes.values()], dim=-1)
     y = torch.stack([_target("classification", 512, generator) for _ in range(num_tasks)])
     kinds = ["classification"] * num_tasks
-    return Problem(model, model.shared_parameters(), task_losses(kinds), (x, y), kinds)
+    return Workload(model, model.shared_parameters(), task_losses(kinds), (x, y), kinds)
 
 
-def _scenes(num_tasks: int) -> Problem:
+def _scenes(num_tasks: int) -> Workload:
     """The U-Net of the scene study in float32 and a random batch of tiles; alone, each task has its own network."""
     generator = torch.Generator().manual_seed(0)
     model = UNet([8, 8, 16, 16], 7, generator=generator)
@@ -111,7 +111,7 @@ def _scenes(num_tasks: int) -> Problem:
     y = torch.stack([torch.randint(7, (8, 32, 64), generator=generator).float(), x.mean(1)])
     both = scene_losses(torch.ones(2))
     kinds = ["classification", "regression"][:num_tasks]
-    return Problem(model, model.shared_parameters(), lambda m, b: list(both(m, b))[:num_tasks], (x, y), kinds)
+    return Workload(model, model.shared_parameters(), lambda m, b: list(both(m, b))[:num_tasks], (x, y), kinds)
 
 
 _SYNTHETIC = {"rows": [500, 1000, 2000], "epochs": 10}

@@ -1,24 +1,26 @@
 """Interventions: another run's weights, an auxiliary task that changes, one that is switched off.
 
-Each function is one cell: a configuration in, a tidy table out. See `study` for what configurations hold.
+Each function is one cell: a configuration in, a tidy table out.
 """
 
 import time
-from itertools import product
 
 import pandas as pd
-import torch
+from torch import Tensor
 
-from companion.studies.hydalearn_synthetic import study
-from companion.studies.hydalearn_synthetic.study import Configuration, Setup, outcome, train
-from companion.train import swapped
-from companion.train.weightings import ScheduledWeights, Switched, select_tasks, squared_losses
+from companion.problems.synthetic import prepare
+from companion.studies.hydalearn_synthetic.study import measure
+from companion.train import interventions
+from companion.train.losses import select_tasks
+from companion.train.main_task import Configuration, at_one_setting, by_seed, train
+from companion.train.problem import Problem
+from companion.train.weightings import ScheduledWeights, Switched
 from mtlcore.hydalearn import HydaLearn
 
 
 def swap(configuration: Configuration) -> pd.DataFrame:
-    """Train HydaLearn with its own and with others' weights, see `swapped.swap`."""
-    return swapped.swap(study, configuration)
+    """Train HydaLearn with its own and with others' weights, see `interventions.swap`."""
+    return interventions.swap(configuration, prepare, measure)
 
 
 def jump(configuration: Configuration) -> pd.DataFrame:
@@ -33,49 +35,28 @@ def jump(configuration: Configuration) -> pd.DataFrame:
         Tidy rows by seed, epoch and metric: the mean "share" of the weights over the epoch's batches.
     """
     begin = time.perf_counter()
-    seeds = list(configuration["seeds"])
-    (rate,), (scale,) = configuration["rates"], configuration["scales"]
-    setup = Setup.of(configuration, seeds)
-    scaled = setup.scaled_losses([scale] * len(seeds))
-    before, after = (HydaLearn(setup.model, select_tasks(scaled, [0, t]), setup.shared) for t in (1, 2))
-    weighting = Switched(before, after, configuration["jump_epoch"] * configuration["num_batches"])
-    history = train(setup, weighting, configuration, setup.per_run([rate] * len(seeds)))
-    share = history.weights[:, 1].reshape(configuration["epochs"], -1, len(seeds)).mean(1)  # [E, R]
-    rows = pd.DataFrame(share.cpu().numpy(), columns=seeds).rename_axis("epoch").reset_index()
-    table = rows.melt("epoch", var_name="seed", value_name="value").astype({"seed": "int64"}).assign(metric="share")
-    return table.assign(seconds=(time.perf_counter() - begin) / len(seeds))
+    problem, scaled, rates = at_one_setting(configuration, prepare)
+    before, after = (HydaLearn(problem.model, select_tasks(scaled, [0, t]), problem.shared) for t in (1, 2))
+    weighting = Switched(before, after, configuration["jump_epoch"] * problem.steps_per_epoch)
+    history = train(problem, weighting, configuration, rates)
+    share = history.weights[:, 1].reshape(configuration["epochs"], -1, len(rates)).mean(1)  # [E, R]
+    table = by_seed(share, problem.seeds, "epoch")
+    return table.assign(metric="share", seconds=(time.perf_counter() - begin) / len(rates))
 
 
 def switch_off(configuration: Configuration) -> pd.DataFrame:
     """Train with a constant auxiliary weight up to an epoch, then with the main task alone.
 
     Args:
-        configuration: As for `study.train_grid`, with one rate and one scale (the auxiliary weight), the lists
-            `off_epochs` (epoch, from 0, from which on the auxiliary weight is 0; the number of epochs for never) and,
-            for design "drift", `jump_epoch` as for `jump`.
-
-    Returns:
-        Tidy rows by seed, `off_epoch` and metric. Beside those of `outcome`, "last validation loss" is that after the
-        last epoch: keeping the best epoch is itself a way to be rid of a bad auxiliary task.
+        configuration: See `interventions.switch_off`; for design "drift" with `jump_epoch` as for `jump`.
     """
-    begin = time.perf_counter()
-    (rate,), (scale,) = configuration["rates"], configuration["scales"]
-    runs = list(product(configuration["off_epochs"], configuration["seeds"]))
-    setup = Setup.of(configuration, [seed for _, seed in runs])
-    per_epoch, epochs = configuration["num_batches"], configuration["epochs"]
-    off_steps = torch.tensor([off for off, _ in runs], device=setup.train.source.device) * per_epoch  # [R]
-    steps = torch.arange(epochs * per_epoch, device=off_steps.device)
-    auxiliary = scale * (steps[:, None] < off_steps).double()  # [steps, R]
-    weights = torch.stack([torch.ones_like(auxiliary), auxiliary], dim=1)  # [steps, T, R]
-    change = configuration.get("jump_epoch", epochs) * per_epoch
-    before, after = (
-        ScheduledWeights(setup.model, select_tasks(squared_losses, [0, task]), part)
-        for task, part in ((1, weights[:change]), (2, weights[change:]))
-    )
-    weighting = Switched(before, after, change)
-    history = train(setup, weighting, configuration, setup.per_run([rate] * len(runs)))
-    labels = {"off_epoch": [off for off, _ in runs]}
-    table = outcome(setup, history, labels, time.perf_counter() - begin)
-    last = history.validation[-1].masked_fill(history.failed, torch.nan).cpu().numpy()  # [R]
-    rows = pd.DataFrame({"seed": setup.seeds, **labels, "metric": "last validation loss", "value": last})
-    return pd.concat([table, rows.assign(seconds=table["seconds"].iloc[0])], ignore_index=True)
+
+    def jumping(problem: Problem, weights: Tensor) -> Switched:
+        change = configuration.get("jump_epoch", configuration["epochs"]) * problem.steps_per_epoch
+        before, after = (
+            ScheduledWeights(problem.model, select_tasks(problem.losses_fn, [0, task]), part)
+            for task, part in ((1, weights[:change]), (2, weights[change:]))
+        )
+        return Switched(before, after, change)
+
+    return interventions.switch_off(configuration, prepare, measure, jumping)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from companion.plots.style import INK, head, legend_below, task_colours
-from companion.studies.hydalearn_synthetic.composed_batches import DOSES
+from companion.problems.composed_batches import DOSES
 
 STEP_COLOURS = ("#6CAED6", "#2171B5", "#08306B", "#000000")  # from light to dark as training goes on
 

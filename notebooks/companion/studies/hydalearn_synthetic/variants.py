@@ -1,15 +1,15 @@
 """Variants of HydaLearn that are no options of its own: heads that start equal, weights smoothed over steps."""
 
-import time
-from itertools import product
-
 import pandas as pd
 import torch
 from torch import Tensor
 
-from companion.studies.hydalearn_synthetic.study import Configuration, Setup, make_weighting, outcome, train
-from companion.train.runs import StaticStep, StaticWeights
+from companion.problems.synthetic import prepare
+from companion.studies.hydalearn_synthetic.study import measure
+from companion.train.main_task import Configuration, configured, grid
+from companion.train.problem import Problem
 from companion.train.stacked import Batch, LossesFn, StackedModel
+from companion.train.weightings import StaticStep, StaticWeights, Weighting
 from mtlcore.hydalearn import HydaLearn
 from mtlcore.task_gradients import zero_task_grad
 
@@ -47,18 +47,17 @@ def train_variant(configuration: Configuration) -> pd.DataFrame:
     Returns:
         Tidy rows by seed, rate, scale and metric.
     """
-    begin = time.perf_counter()
-    rates, scales, seeds = zip(*product(*(configuration[name] for name in ("rates", "scales", "seeds"))), strict=True)
-    setup = Setup.of(configuration, seeds)
-    if configuration.get("equal_heads", False):
-        _start_equal(setup.model)
-    losses_fn = setup.scaled_losses(scales)
-    weighting = make_weighting(setup, losses_fn, configuration)
-    if "smoothing" in configuration:
+
+    def variant(problem: Problem, losses_fn: LossesFn, c: Configuration) -> Weighting:
+        if c.get("equal_heads", False):
+            _start_equal(problem.model)
+        weighting = configured(problem, losses_fn, c)
+        if "smoothing" not in c:
+            return weighting
         assert isinstance(weighting, HydaLearn)
-        weighting = Smoothed(weighting, setup.model, losses_fn, configuration["smoothing"])
-    history = train(setup, weighting, configuration, setup.per_run(rates))
-    return outcome(setup, history, {"rate": rates, "scale": scales}, time.perf_counter() - begin)
+        return Smoothed(weighting, problem.model, losses_fn, c["smoothing"])
+
+    return grid(configuration, prepare, measure, variant)
 
 
 @torch.no_grad()

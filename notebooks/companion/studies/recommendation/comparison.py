@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from companion.store.results import Results
-from companion.studies.adatask_synthetic import report
 from companion.studies.recommendation.study import train_cell
+from companion.train import spread_comparison as report
 
 Setting = report.Setting
 REFERENCE = "Adam"  # the optimizer of the static grid, of the baselines and of the curves over the spread

@@ -8,9 +8,10 @@ import pandas as pd
 from companion.claims import verdicts
 from companion.claims.register import Claim
 from companion.claims.statistics import Interval, paired_interval
-from companion.studies.adatask_synthetic.report import GROUP, MEAN, Contrast, at, label, log_losses
+from companion.train import spread_comparison
 from companion.train.layer_shares import NUM_BINS
 from companion.train.method_comparison import intervals as intervals
+from companion.train.spread_comparison import GROUP, MEAN, Contrast, label, log_losses
 
 # Test rows per training row of every split (60 : 20 : 20): what splits share makes their differences alike.
 TEST_TO_TRAIN = 1 / 3
@@ -46,15 +47,9 @@ def compare(values: pd.DataFrame, contrasts: Mapping[str, Sequence[Contrast]]) -
         One row per comparison: name, the contrast's fields, labels, mean, low, high, count, and `plain low` and
         `plain high` of the interval that takes the splits for independent.
     """
-    rows = []
-    for name, several in contrasts.items():
-        for c in several:
-            first, second = (at(values, c.problem, c.optimizer, setting)[c.task] for setting in (c.first, c.second))
-            plain = paired_interval(first, second)
-            labels = {"first": label(c.first), "second": label(c.second)}
-            limits = {"plain low": plain.low, "plain high": plain.high}
-            rows.append({"name": name, **c._asdict(), **labels, **vars(difference(first, second)), **limits})
-    return pd.DataFrame(rows)
+    plain = spread_comparison.compare(values, contrasts)
+    limits = {f"plain {name}": plain[name] for name in ("low", "high")}
+    return spread_comparison.compare(values, contrasts, TEST_TO_TRAIN).assign(**limits)
 
 
 def rate_curves(tuning: pd.DataFrame, best: pd.DataFrame, problem: str) -> pd.DataFrame:

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from companion.studies.scenes.folds import load_folds
-from companion.studies.scenes.study import Run, train
+from companion.problems.scenes import load_folds
+from companion.studies.scenes.study import train
+from companion.train.all_tasks import runs_of
 from companion.train.devices import resolve_device
 from companion.train.stacked import RunData
 
@@ -46,8 +47,7 @@ def predict(configuration: Mapping[str, Any]) -> pd.DataFrame:
         Tidy rows: the predicted class and number of every pixel by scene (from 0), row and column.
     """
     c = configuration
-    run = Run(c["spreads"][0], c["rates"][0], c["seeds"][0])
-    trained = train(c, c["method"], [run], record=False)
+    trained = train(c, c["method"], runs_of(c, 2), record=False)
     (x, _), _ = _scenes(trained.folds.held_out["test"], c["pictures"])
     with torch.no_grad():
         scores, numbers = trained.model(x)

@@ -4,20 +4,16 @@ A method with one optimizer at one weight of the second task's loss is a setting
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from companion.claims.statistics import Interval, paired_interval
-from companion.metrics.scenes import MEASURES, delta_m_by_task, delta_m_flat
-from companion.studies.scenes.study import ALONE
+from companion.metrics.scene_tables import ALONE, GROUP
 from companion.train.layer_shares import NUM_BINS
 
 Setting = tuple[str, str, float]  # optimizer, method, spread
-GROUP = ["optimizer", "method", "spread"]
 LOSSES = ("cross-entropy", "absolute error")
-SINGLES = "Adam"  # the optimizer of the single tasks that every Delta_m compares with
 
 
 def criterion(tuning: pd.DataFrame) -> pd.DataFrame:
@@ -44,39 +40,6 @@ def best_rates(tuning: pd.DataFrame) -> pd.DataFrame:
     grid = means.reset_index("rate").groupby(GROUP)["rate"].agg(["min", "max"]).loc[best.index]
     best["edge"] = (best["rate"] == grid["min"]) | (best["rate"] == grid["max"])
     return best.reset_index()
-
-
-def scores(final: pd.DataFrame) -> pd.DataFrame:
-    """The test measures of every run: index group and seed, columns measures; what a single task does not do is NaN."""
-    rows = final[final["fold"] == "test"]
-    wide = rows.pivot(index=[*GROUP, "seed"], columns="metric", values="value")
-    for method, task in ALONE.items():
-        other = [*MEASURES[1 - task], *(["cross-entropy"] if task == 1 else [])]
-        wide.loc[wide.index.get_level_values("method") == method, other] = np.nan
-    return wide
-
-
-def with_delta_m(table: pd.DataFrame) -> pd.DataFrame:
-    """Add Delta_m in both conventions, against the single tasks of the same seed, to `scores`; singles are left out."""
-    records: list[dict[str, Any]] = [
-        {str(name): value for name, value in row.items()} for row in table.reset_index().to_dict("records")
-    ]
-    singles: dict[int, dict[str, float]] = {}
-    for record in records:
-        if record["method"] in ALONE and record["optimizer"] == SINGLES:
-            own = MEASURES[ALONE[record["method"]]]
-            singles.setdefault(record["seed"], {}).update({name: float(record[name]) for name in own})
-    rows = []
-    for record in records:
-        if record["method"] not in ALONE:
-            values = {name: float(record[name]) for measures in MEASURES for name in measures}
-            single = singles[record["seed"]]
-            conventions = {
-                "Delta_m, flat": delta_m_flat(values, single),
-                "Delta_m, by task": delta_m_by_task(values, single),
-            }
-            rows.append(record | conventions)
-    return pd.DataFrame(rows).set_index([*GROUP, "seed"]).sort_index()
 
 
 def at(values: pd.DataFrame, setting: Setting, measure: str) -> pd.Series:

@@ -3,38 +3,25 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from companion.baselines import make_baseline, trained_parameters
+from companion.metrics.scene_tables import ALONE
 from companion.metrics.scenes import SceneScores, pixel_losses, scene_losses
 from companion.networks.scenes import LoopedModel, SceneModel, SegNet, UNet
-from companion.studies.adatask_synthetic.study import OPTIMIZERS, Weighting
-from companion.studies.scenes.folds import NUM_CLASSES, Folds, load_folds
+from companion.problems.scenes import NUM_CLASSES, Folds, load_folds
+from companion.train.all_tasks import Run, loss_scales, make_method, runs_of, tidy
 from companion.train.devices import resolve_device
-from companion.train.layer_shares import ShareRecorder
-from companion.train.runs import StaticWeights, step_per_run
+from companion.train.runs import train_epochs
+from companion.train.share_recorder import SignalRecorder
 from companion.train.stacked import Batch, LossesFn, RunData
-from mtlcore.dominance import Dominance
-from mtlcore.task_gradients import combine, task_backward, zero_task_grad
 
-ALONE = {"first task alone": 0, "second task alone": 1}
 TWICE = {"first task twice": 0, "second task twice": 1}
 KINDS = ["classification", "regression"]
 CHUNK = 24  # scenes that are evaluated together
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a program: weight of the second task's loss, the first's being 1; learning rate; seed."""
-
-    spread: float
-    rate: float
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -52,21 +39,8 @@ class Trained:
     model: LoopedModel
     folds: Folds
     scores: dict[tuple[str, str], Tensor]
-    recorder: ShareRecorder | None
+    recorder: SignalRecorder | None
     course: dict[tuple[int, int, str], Tensor]
-
-
-class TaskGradients:
-    """Keeps the tasks' gradients of the shared layers apart, for AdaTask or `Dominance`; their sum is in `p.grad`."""
-
-    def __init__(self, model: LoopedModel, losses_fn: LossesFn) -> None:
-        """Keep what `backward` needs."""
-        self.model, self.losses_fn, self.shared = model, losses_fn, model.shared_parameters()
-
-    def backward(self, batch: Batch) -> None:
-        """One backward pass per task."""
-        task_backward(self.losses_fn(self.model, batch), self.shared)
-        combine(self.shared)
 
 
 def halved_losses(task: int) -> LossesFn:
@@ -101,25 +75,28 @@ def train(c: Mapping[str, Any], method: str, runs: list[Run], record: bool) -> T
     folds = load_folds(c, seeds, source, device, dtype)
     networks = {seed: make_model(c, seed) for seed in seeds}
     model = LoopedModel([networks[run.seed] for run in runs]).to(device)
-    weights = torch.tensor([[1.0, run.spread] for run in runs], dtype=dtype, device=device).T  # [2, R]
-    weighting = _weighting(c, method, model, weights, record, folds.train.num_rows // c["batch_size"])
-    ordinary, per_task = OPTIMIZERS[c["optimizer"]]
-    parameters = trained_parameters(model, weighting)
-    separate = method == "AdaTask"
-    optimizer = per_task(parameters, num_tasks=2, lr=1.0) if separate else ordinary(parameters, lr=1.0)
-    recorder = ShareRecorder(Dominance(optimizer), model.shared_parameters()) if record else None
+    weights = loss_scales(runs, 2).to(device, dtype)
+    if method in ALONE:
+        weights[1 - ALONE[method]] = 0
+    per_epoch: int = folds.train.num_rows // c["batch_size"]
+    weighting, optimizer = make_method(
+        "equal weights" if method in ("joint", *ALONE, *TWICE) else method, c["optimizer"], model,
+        halved_losses(TWICE[method]) if method in TWICE else scene_losses(weights), model.shared_parameters(),
+        kinds=KINDS, steps_per_epoch=per_epoch, apart=record,
+    )  # fmt: skip
+    recorder = SignalRecorder(optimizer, model.shared_parameters()) if record else None
     rates = torch.tensor([run.rate for run in runs], dtype=dtype, device=device)
+    epochs = (_batches(c, folds, [run.seed for run in runs], epoch) for epoch in range(c["epochs"]))
     scores: list[dict[tuple[str, str], Tensor]] = []
     course: dict[tuple[int, int, str], Tensor] = {}
-    for epoch in range(c["epochs"]):
-        for progress, batch in _batches(c, folds, [run.seed for run in runs], epoch):
-            optimizer.zero_grad()
-            zero_task_grad(parameters)
-            weighting.backward(batch)
-            optimizer.param_groups[0]["lr"] = 0.5 ** (epoch // c["halve_every"]) if c["halve_every"] else 1 - progress
-            step_per_run(optimizer, rates)
-            if recorder is not None:
-                recorder.record()
+
+    def schedule(step: int) -> float:
+        epoch, i = divmod(step, per_epoch)
+        if c["halve_every"]:
+            return float(0.5 ** (epoch // c["halve_every"]))
+        return float(1 - (epoch + i / per_epoch) / c["epochs"])
+
+    for epoch, _ in enumerate(train_epochs(weighting, optimizer, epochs, rates, schedule)):
         if recorder is not None:
             layers = recorder.dominance.layers(model.stack).values()
             for layer, found in enumerate(layers, start=1):
@@ -131,30 +108,13 @@ def train(c: Mapping[str, Any], method: str, runs: list[Run], record: bool) -> T
     return Trained(model, folds, means, recorder, course)
 
 
-def _weighting(
-    c: Mapping[str, Any], method: str, model: LoopedModel, weights: Tensor, record: bool, steps_per_epoch: int
-) -> Weighting:
-    losses_fn = halved_losses(TWICE[method]) if method in TWICE else scene_losses(weights)
-    if method == "AdaTask" or (record and method in ("joint", *TWICE)):
-        return TaskGradients(model, losses_fn)
-    ones = torch.ones_like(weights)
-    if method in ALONE:
-        ones[1 - ALONE[method]] = 0
-    if method in ("joint", *ALONE):  # one backward pass gives the same gradients
-        return StaticWeights(model, losses_fn, ones)
-    shared = model.shared_parameters()
-    return make_baseline(method, model, losses_fn, shared, kinds=KINDS, steps_per_epoch=steps_per_epoch)
-
-
-def _batches(c: Mapping[str, Any], folds: Folds, seeds: list[int], epoch: int) -> Iterator[tuple[float, Batch]]:
-    """Batches of one epoch in the order that each run's seed and the epoch fix, and the progress of the training."""
+def _batches(c: Mapping[str, Any], folds: Folds, seeds: list[int], epoch: int) -> Iterator[Batch]:
+    """Batches of one epoch in the order that each run's seed and the epoch fix."""
     generators = [torch.Generator().manual_seed(1_000_003 * (seed + 1) + epoch) for seed in seeds]
     order = torch.stack([torch.randperm(folds.train.num_rows, generator=g) for g in generators])  # [R, N]
-    steps = folds.train.num_rows // c["batch_size"]
-    for i in range(steps):
+    for i in range(folds.train.num_rows // c["batch_size"]):
         rows = order[:, i * c["batch_size"] : (i + 1) * c["batch_size"]].to(folds.train.source.device)
-        batch = folds.train.batch(rows)
-        yield (epoch + i / steps) / c["epochs"], folds.augment(batch, generators)
+        yield folds.augment(folds.train.batch(rows), generators)
 
 
 def measure(model: LoopedModel, fold: RunData) -> dict[str, Tensor]:
@@ -189,21 +149,12 @@ def train_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
     """
     begin = time.perf_counter()
     c, method = configuration, configuration["method"]
-    settings = zip(c["spreads"], c["rates"], strict=True)
-    runs = [Run(spread, rate, seed) for (spread, rate), seed in product(settings, c["seeds"])]
+    runs = runs_of(c, 2)
     trained = train(c, method, runs, c["record"])
     measures = {(fold, 0, 0, metric): values for (fold, metric), values in trained.scores.items()}
     if trained.recorder is not None:
         found = trained.recorder.measures()
         measures |= {("training", 0, layer, metric): values for (layer, metric), values in found.items()}
         measures |= {("training", *key): values for key, values in trained.course.items()}
-    values = torch.stack([row.double() for row in measures.values()]).cpu().numpy()  # [measures, R]
-    table = pd.DataFrame(
-        [
-            (run.spread, run.rate, run.seed, *key, value)
-            for key, row in zip(measures, values, strict=True)
-            for run, value in zip(runs, row, strict=True)
-        ],
-        columns=["spread", "rate", "seed", "fold", "epoch", "layer", "metric", "value"],
-    )
+    table = tidy(runs, measures, ["fold", "epoch", "layer", "metric"])
     return table.assign(seconds=(time.perf_counter() - begin) / len(runs))

@@ -5,22 +5,21 @@ Each function is one cell: a configuration in, a tidy table out. See `study` for
 
 import time
 
-import numpy as np
 import pandas as pd
 import torch
 
+from companion.problems.tables import prepare
 from companion.studies.tabular.measures import calibration_rows
-from companion.studies.tabular.study import Configuration, Setup, make_weighting, test_logits, train
+from companion.studies.tabular.study import tested
+from companion.train.main_task import Configuration, at_one_setting, by_seed, configured, train
+from companion.train.problem import Problem
 from companion.train.runs import History
 
 
-def trained(configuration: Configuration) -> tuple[Setup, History]:
+def trained(configuration: Configuration) -> tuple[Problem, History]:
     """Train one method at one learning rate and scale, a run per seed."""
-    seeds = list(configuration["seeds"])
-    (rate,), (scale,) = configuration["rates"], configuration["scales"]
-    setup = Setup.of(configuration, seeds)
-    weighting = make_weighting(setup, setup.scaled_losses([scale] * len(seeds)), configuration)
-    return setup, train(setup, weighting, configuration, setup.per_run([rate] * len(seeds)))
+    problem, losses_fn, rates = at_one_setting(configuration, prepare)
+    return problem, train(problem, configured(problem, losses_fn, configuration), configuration, rates)
 
 
 def weight_course(configuration: Configuration) -> pd.DataFrame:
@@ -35,7 +34,7 @@ def weight_course(configuration: Configuration) -> pd.DataFrame:
         to the next (NaN where it does not vary).
     """
     begin = time.perf_counter()
-    setup, history = trained(configuration)
+    problem, history = trained(configuration)
     main, auxiliary = history.weights[:, 0], history.weights[:, 1:].sum(1) * configuration["scales"][0]
     share = auxiliary / (main + auxiliary)  # [steps, R]
     by_epoch = share.reshape(configuration["epochs"], -1, share.shape[1])  # [E, steps, R]
@@ -45,12 +44,10 @@ def weight_course(configuration: Configuration) -> pd.DataFrame:
         "zero": (by_epoch == 0).double().mean(1),
         "lag-1": torch.stack([_lag_1(epoch) for epoch in by_epoch]),
     }
-    tables = []
-    for metric, values in measures.items():
-        table = pd.DataFrame(values.cpu().numpy(), columns=setup.seeds).rename_axis("epoch").reset_index()
-        table = table.melt("epoch", var_name="seed", value_name="value").astype({"seed": "int64"})
-        tables.append(table.assign(epoch=table["epoch"] + 1, metric=metric))
-    return pd.concat(tables, ignore_index=True).assign(seconds=(time.perf_counter() - begin) / len(setup.seeds))
+    tables = [by_seed(values, problem.seeds, "epoch").assign(metric=metric) for metric, values in measures.items()]
+    table = pd.concat(tables, ignore_index=True)
+    seconds = (time.perf_counter() - begin) / len(problem.seeds)
+    return table.assign(epoch=table["epoch"] + 1, seconds=seconds)
 
 
 def _lag_1(series: torch.Tensor) -> torch.Tensor:
@@ -69,7 +66,5 @@ def calibrate(configuration: Configuration) -> pd.DataFrame:
     Returns:
         Tidy rows by seed, bin (from 1) and metric: "predicted", "observed" and "rows".
     """
-    setup, _ = trained(configuration)
-    source = setup.test.source.cpu().numpy()
-    labels: np.ndarray = setup.test.targets[:, 0].cpu().numpy()[source]
-    return calibration_rows(labels, test_logits(setup), setup.seeds)
+    problem, _ = trained(configuration)
+    return calibration_rows(*tested(problem), problem.seeds)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from companion.metrics.per_run import log_loss_per_run
-from companion.studies.tabular.folds import folds_of
+from companion.problems.tables import folds_of
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,17 @@ one share to the next is the mini-batch alone: its labels, and which of the loan
 """
 
 import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from companion.studies.tabular.study import Configuration, Setup, make_weighting
-from companion.train.runs import step_per_run
-from companion.train.stacked import LossesFn, RunData
+from companion.problems.tables import prepare
+from companion.train.main_task import Configuration, at_one_setting, by_seed, train_to
+from companion.train.problem import Problem
+from companion.train.stacked import Batch, LossesFn, RunData
 from mtlcore.hydalearn import HydaLearn, gain_weights
 from mtlcore.task_gradients import zero_task_grad
 
@@ -34,51 +37,38 @@ def probe(configuration: Configuration) -> pd.DataFrame:
         share", with all gradients from there, one number per step.
     """
     begin = time.perf_counter()
-    seeds = list(configuration["seeds"])
-    (rate,), (scale,) = configuration["rates"], configuration["scales"]
-    setup = Setup.of(configuration, seeds)
-    losses_fn = setup.scaled_losses([scale] * len(seeds))
-    trainer = make_weighting(setup, setup.losses_fn, {**configuration, "method": "equal weights"})
-    optimizer = torch.optim.Adam(setup.model.parameters(), lr=1.0)
-    rates = setup.per_run([rate] * len(seeds))
+    problem, losses_fn, rates = at_one_setting(configuration, prepare)
     generator = torch.Generator().manual_seed(0)  # the same row numbers in every split, whose rows differ
 
-    def draw(count: int) -> Tensor:
-        rows = torch.randint(setup.train.num_rows, (count, 1, setup.batch_size), generator=generator)
-        return rows.expand(-1, len(seeds), -1).to(setup.train.source.device)  # [M, R, B]
+    def drawn() -> Iterator[Batch]:
+        while True:
+            rows = torch.randint(problem.train.num_rows, (1, problem.batch_size), generator=generator)
+            yield problem.train.batch(rows.expand(len(rates), -1).to(problem.train.source.device))
 
-    batches = draw(configuration["probe_batches"])
-    tables, steps = [], 0
-    for checkpoint in configuration["checkpoints"]:
-        for rows in draw(checkpoint - steps):
-            optimizer.zero_grad()
-            trainer.backward(setup.train.batch(rows))
-            step_per_run(optimizer, rates)
-        steps = checkpoint
-        for metric, values in zip(PROBED, _weigh(setup, losses_fn, batches), strict=True):
-            table = pd.DataFrame(values.cpu().numpy(), columns=seeds).rename_axis("batch").reset_index()
-            table = table.melt("batch", var_name="seed", value_name="value").astype({"seed": "int64"})
-            tables.append(table.assign(step=checkpoint, metric=metric))
+    batches = list(islice(drawn(), configuration["probe_batches"]))
+    tables = []
+    for checkpoint in train_to(configuration["checkpoints"], problem, rates, drawn()):
+        for metric, values in zip(PROBED, _weigh(problem, losses_fn, batches), strict=True):
+            tables.append(by_seed(values, problem.seeds, "batch").assign(step=checkpoint, metric=metric))
     result = pd.concat(tables, ignore_index=True)
-    return result.assign(seconds=(time.perf_counter() - begin) / len(seeds))
+    return result.assign(seconds=(time.perf_counter() - begin) / len(rates))
 
 
-def _weigh(setup: Setup, losses_fn: LossesFn, batches: Tensor) -> list[Tensor]:
-    """Weigh every batch `[M, R, B]`: what `PROBED` names, `[M, R]` each."""
-    hydalearn = HydaLearn(setup.model, losses_fn, setup.shared)
-    large = _large_gradients(setup, losses_fn)
+def _weigh(problem: Problem, losses_fn: LossesFn, batches: Sequence[Batch]) -> list[Tensor]:
+    """Weigh M batches: what `PROBED` names, `[M, R]` each."""
+    hydalearn = HydaLearn(problem.model, losses_fn, problem.shared)
+    large = _large_gradients(problem, losses_fn)
     population = _share(_gains(large, [gradient[0] for gradient in large]))
     found = []
-    for rows in batches:
-        zero_task_grad(setup.shared)
-        batch = setup.train.batch(rows)
+    for batch in batches:
+        zero_task_grad(problem.shared)
         step = hydalearn.backward(batch)
         means = batch[1].nanmean(2)  # [T, R]
-        own = [p.task_grad for p in setup.shared]  # type: ignore[attr-defined]
+        own = [p.task_grad for p in problem.shared]  # type: ignore[attr-defined]
         gains = _gains(own, [gradient[0] for gradient in large])
         auxiliary = means[1:].nan_to_num().mean(0)
         found.append(torch.stack([means[0].nan_to_num(), auxiliary, _share(step.weights), _share(gains), population]))
-    setup.model.zero_grad()
+    problem.model.zero_grad()
     return list(torch.stack(found, dim=1))
 
 
@@ -93,16 +83,16 @@ def _gains(gradients: list[Tensor], main: list[Tensor]) -> Tensor:
     return torch.stack(parts).sum(0)
 
 
-def _large_gradients(setup: Setup, losses_fn: LossesFn) -> list[Tensor]:
+def _large_gradients(problem: Problem, losses_fn: LossesFn) -> list[Tensor]:
     """Task gradients `[T, R, *shape]` of the shared parameters on the validation and test folds together."""
-    total = [torch.zeros(len(setup.kinds), *p.shape, dtype=p.dtype, device=p.device) for p in setup.shared]
-    folds: list[RunData] = [setup.validation, setup.test]
+    total = [torch.zeros(problem.num_tasks, *p.shape, dtype=p.dtype, device=p.device) for p in problem.shared]
+    folds: list[RunData] = [problem.validation, problem.test]
     num_rows = sum(fold.num_rows for fold in folds)
     for fold in folds:
         for rows in fold.chunks():
-            losses = losses_fn(setup.model, fold.batch(rows))
+            losses = losses_fn(problem.model, fold.batch(rows))
             for task, loss in enumerate(losses):
-                gradients = torch.autograd.grad(loss.sum(), setup.shared, retain_graph=True)
+                gradients = torch.autograd.grad(loss.sum(), problem.shared, retain_graph=True)
                 for sum_, gradient in zip(total, gradients, strict=True):
                     sum_[task] += gradient * (rows.shape[1] / num_rows)
     return total
