@@ -51,7 +51,7 @@ figures: $(names:%=build/notebooks/%.ipynb)  ##   160 s  execute the fast profil
 test: environment  ##   500 s  every check: style, types, tests, doctests, the notebooks' guard and their outputs
 	@$(python) -m ruff check .
 	@$(python) -m mypy $(checked)
-	@$(python) -m pytest -n 2 --dist loadscope -q
+	@$(python) -m pytest -n 2 --dist loadgroup -q
 
 .PHONY: record
 record: environment  ##   290 s  run the defaults on one CPU thread and put their outputs into notebooks/

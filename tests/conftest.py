@@ -6,6 +6,17 @@ import matplotlib as mpl
 import pytest
 import torch
 
+# Each of their tests takes seconds and shares nothing, so both processes of `make test` take them one by one.
+SPREAD = {"test_notebooks.py", "test_published_runs.py"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of a module in one process, for they share fixtures, but spread the slow ones."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if item.path.name not in SPREAD:
+                item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+
 
 @pytest.fixture(autouse=True)
 def figure_settings() -> Iterator[None]:

@@ -65,16 +65,23 @@ def few_settings(notebook: str, cell: Cell) -> tuple[dict[str, Any], pd.DataFram
 
 
 def sample() -> dict[str, tuple[str, int]]:
-    """The first reported cell of every family and kind of every study: its name -> notebook and number of the cell."""
+    """Name of a cell -> its notebook and number: the first reported one of every family of a study, and of every kind.
+
+    What is no training is sampled once for the notebooks that share its function.
+    """
     chosen: dict[str, tuple[str, int]] = {}
-    for notebook in STUDIES:
+    sampled: set[tuple[str, str]] = set()
+    for notebook, modules in STUDIES.items():
         listed = json.loads(files(paths.COMMITTED_FIGURES, notebook)[1].read_bytes())["cells"]
         for number, cell in enumerate(listed):
             kind, method = cell["kind"], str(cell["configuration"].get("method"))
-            trains = kind in TRAINING
-            reported = not trains or min(cell["configuration"]["seeds"]) < 1000
-            wanted = any(method in family for family in FAMILIES) if trains else kind not in NOT_ALONE | MEASURED
-            if wanted and reported:
+            if kind in TRAINING:
+                reported = min(cell["configuration"]["seeds"]) < 1000
+                wanted = reported and any(method in family for family in FAMILIES)
+            else:
+                wanted = kind not in NOT_ALONE | MEASURED and (modules[0], kind) not in sampled
+                sampled.add((modules[0], kind))
+            if wanted:
                 chosen.setdefault(f"{notebook[:2]} {kind} {method}".removesuffix(" None"), (notebook, number))
     return chosen
 
