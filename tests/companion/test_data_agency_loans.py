@@ -18,6 +18,7 @@ from companion.data import (
     splits,
     time_splits,
 )
+from companion.problems.tables import folds_of
 
 Months = dict[int, tuple[str, str]]  # age -> delinquency status and zero-balance code, where they are not "00" and ""
 START = 2005 * 12  # January 2005, the month of age 0
@@ -302,3 +303,24 @@ def test_absent_files(tmp_path: Path, write: Writer) -> None:
         path.unlink()
     with pytest.raises(FileNotFoundError, match=r"`\w+\.\w+` should be there. Found nothing at .* Get it from F"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("write", "dataset", "names"),
+    [
+        (fannie, "fannie_mae", ["2005Q1.csv"]),
+        (freddie, "freddie_mac", ["sample_orig_2005.txt", "sample_svcg_2005.txt"]),
+    ],
+    ids=["fannie", "freddie"],
+)
+def test_a_notebooks_design_reads_the_official_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Writer, dataset: str, names: list[str]
+) -> None:
+    write(tmp_path, {f"{name[0]}{k}": STORIES[name][:2] for name in ("A", "B", "C") for k in range(40)})
+    monkeypatch.setenv("MTLCORE_DATA", str(tmp_path))
+    folds = folds_of({"dataset": dataset, "files": names}, [0, 1])
+    assert len(folds.task.inputs) > 60
+    assert folds.task.main == "default"
+    monkeypatch.delenv("MTLCORE_DATA")
+    with pytest.raises(FileNotFoundError, match=f"`{names[0]}` should lie in the folder named by .* MTLCORE_DATA"):
+        folds_of({"dataset": dataset, "files": names}, [2])

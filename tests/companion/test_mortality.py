@@ -87,5 +87,5 @@ def test_without_the_files_one_sentence_says_where_they_are_to_be_had(monkeypatc
 
 
 def test_options_of_another_data_set_are_refused() -> None:
-    with pytest.raises(ValueError, match="horizon_days should come with dataset 'mortality'"):
+    with pytest.raises(ValueError, match="horizon_days should come with a dataset that takes them"):
         folds_of({"dataset": "mimic", "horizon_days": 30}, [0])

@@ -16,10 +16,14 @@ from companion.data import (
     TabularTask,
     fold_arrays,
     hide_main_labels,
+    load_fannie_mae,
+    load_freddie_mac,
     load_mimic,
     load_support2,
     splits,
 )
+from companion.data.fannie_mae import SOURCE as FANNIE_MAE
+from companion.data.freddie_mac import SOURCE as FREDDIE_MAC
 from companion.data.mimic import REMAINING, SOURCE
 from companion.data.time_splits import time_splits
 from companion.networks.shared_bottom import SharedBottom, task_losses
@@ -28,13 +32,19 @@ from companion.train.problem import WITHHELD, Problem
 from companion.train.stacked import RunData, StackedModel
 
 MIMIC_FOLDER = "mimic3-benchmarks"  # what the benchmark's scripts call it
-OPTIONS = {"mortality": {"horizon_days", "auxiliaries"}, "mimic": {"auxiliaries"}}  # what a loader takes
+# What a loader takes.
+OPTIONS = {
+    "mortality": {"horizon_days", "auxiliaries"},
+    "mimic": {"auxiliaries"},
+    "freddie_mac": {"files"},
+    "fannie_mae": {"files"},
+}
 PROTOCOLS = ("repeated", "time")
 # Shares of mortgages for validation and test by time: the windows after the boundary hold fewer rows and fewer defaults
 # than that before it, whose rows are more than are trained on here.
 TIME_SHARES = {"validation": 0.2, "test": 0.3}
 # Of a configuration, what decides its folds beside the seeds; those that it lacks are None.
-DECIDES = ("dataset", "protocol", "periods", "main_labels", "train_rows", "horizon_days", "auxiliaries")
+DECIDES = ("dataset", "protocol", "periods", "main_labels", "train_rows", "horizon_days", "auxiliaries", "files")
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,9 @@ def folds_of(configuration: Mapping[str, Any], seeds: Sequence[int]) -> Folds:
             - `main_labels`: how many main labels a training fold keeps, see `hide_main_labels`;
             - `train_rows`: how many rows of the training fold are used, drawn by the split's seed;
             - `horizon_days` and `auxiliaries` of the mortality data; dataset "mimic", which reads
-              `MTLCORE_DATA/mimic3-benchmarks`, takes `auxiliaries` alone.
+              `MTLCORE_DATA/mimic3-benchmarks`, takes `auxiliaries` alone;
+            - `files` of the datasets "freddie_mac" (origination, performance) and "fannie_mae" (one), their names in
+              the folder `MTLCORE_DATA`.
         seeds: One per split.
     """
     values = (configuration.get(name) for name in DECIDES)
@@ -106,27 +118,33 @@ def _folds(decides: tuple[Any, ...], seeds: tuple[int, ...]) -> Folds:
 
 
 def _task(chosen: Mapping[str, Any]) -> TabularTask:
-    options = {name: chosen[name] for name in ("horizon_days", "auxiliaries") if chosen[name] is not None}
+    options = {name: chosen[name] for name in ("horizon_days", "auxiliaries", "files") if chosen[name] is not None}
     dataset = chosen["dataset"]
     if refused := sorted({*options} - OPTIONS.get(dataset, set())):
         raise ValueError(
-            f"Parameters {' and '.join(refused)} should come with dataset 'mortality'. "
+            f"Parameters {' and '.join(refused)} should come with a dataset that takes them. "
             f"Found {dataset!r}. Leave them out."
         )
     if dataset == "mortality":
         return load_support2(**options)
-    return _mimic(**options) if dataset == "mimic" else TABULAR_TASKS[dataset]()
+    if dataset == "mimic":  # its stays are split anew, by patient, like all other data
+        return load_mimic(_official(MIMIC_FOLDER, SOURCE), options.get("auxiliaries", (REMAINING,)))[0]
+    if dataset in ("freddie_mac", "fannie_mae"):
+        load, source = (load_freddie_mac, FREDDIE_MAC) if dataset == "freddie_mac" else (load_fannie_mae, FANNIE_MAE)
+        task = load(*(_official(name, source) for name in options["files"]))
+        return replace(task, inputs=task.inputs.dropna(axis="columns", how="all"))  # what a quarter's file leaves empty
+    return TABULAR_TASKS[dataset]()
 
 
-def _mimic(auxiliaries: Sequence[str] = (REMAINING,)) -> TabularTask:
-    """Load the MIMIC-III benchmark where a user has it; its stays are split anew, by patient, like all other data."""
+def _official(name: str, source: str) -> Path:
+    """Where a file or folder of a user's own lies."""
     folder = os.environ.get("MTLCORE_DATA")
     if not folder:
         raise FileNotFoundError(
-            f"Folder `{MIMIC_FOLDER}` should lie in the folder named by the environment variable MTLCORE_DATA. "
-            f"Found the variable unset. Make it with {SOURCE} and set the variable."
+            f"`{name}` should lie in the folder named by the environment variable MTLCORE_DATA. "
+            f"Found the variable unset. Get it from {source} and set the variable."
         )
-    return load_mimic(Path(folder) / MIMIC_FOLDER, auxiliaries)[0]
+    return Path(folder) / name
 
 
 def _take(fold: Fold, rows: Sequence[np.ndarray]) -> Fold:
