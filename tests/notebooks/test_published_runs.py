@@ -37,6 +37,7 @@ FAMILIES = (
 )
 NOT_ALONE = {"swap"}  # a run takes the weights of other runs, so it cannot be trained without them
 MEASURED = {"seconds_per_step"}
+EVERY_OPTIMIZER = "06_adatask_synthetic"  # which is quick; elsewhere Adam alone
 TRAINING = ("train_grid", "tune_grid", "train_cell")
 # Where seeds are splits of one data set they are encoded together, so all of them train.
 ALONE = ("02_hydalearn_synthetic", "06_adatask_synthetic", "07_scenes")
@@ -75,14 +76,17 @@ def sample() -> dict[str, tuple[str, int]]:
         listed = json.loads(files(paths.COMMITTED_FIGURES, notebook)[1].read_bytes())["cells"]
         for number, cell in enumerate(listed):
             kind, method = cell["kind"], str(cell["configuration"].get("method"))
+            optimizer = cell["configuration"].get("optimizer", "Adam")
             if kind in TRAINING:
                 reported = min(cell["configuration"]["seeds"]) < 1000
-                wanted = reported and any(method in family for family in FAMILIES)
+                here = optimizer == "Adam" or notebook == EVERY_OPTIMIZER
+                wanted = reported and here and any(method in family for family in FAMILIES)
             else:
                 wanted = kind not in NOT_ALONE | MEASURED and (modules[0], kind) not in sampled
                 sampled.add((modules[0], kind))
             if wanted:
-                chosen.setdefault(f"{notebook[:2]} {kind} {method}".removesuffix(" None"), (notebook, number))
+                name = f"{notebook[:2]} {kind} {method}".removesuffix(" None")
+                chosen.setdefault(name if optimizer == "Adam" else f"{name} {optimizer}", (notebook, number))
     return chosen
 
 
