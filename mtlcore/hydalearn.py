@@ -86,6 +86,7 @@ class HydaLearn:
         ValueError: If an option or parameter does not fit.
 
     Example:
+        >>> _ = torch.manual_seed(0)
         >>> trunk, head_a, head_b = torch.nn.Linear(2, 3), torch.nn.Linear(3, 1), torch.nn.Linear(3, 1)
         >>> model = torch.nn.ModuleList([trunk, head_a, head_b])
         >>> def losses_fn(model, batch):
