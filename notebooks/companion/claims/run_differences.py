@@ -19,8 +19,8 @@ def compare_runs(own: Path, reference: Path) -> tuple[list[str], bool]:
     agrees = True
     for description in sorted(reference.glob("[0-9][0-9]_runs.json")):
         notebook = description.name[:2]
-        theirs = read(reference, notebook)
-        yours = {key(c.kind, c.configuration): c for c in read(own, notebook)} if all_there(own, notebook) else {}
+        theirs, own_runs = read(reference, notebook), files(own, notebook)[1]
+        yours = {key(c.kind, c.configuration): c for c in (read(own, notebook) if own_runs.exists() else [])}
         counts = dict.fromkeys(("identical", "agree", "beyond", "absent"), 0)
         named: list[str] = []
         for cell in theirs:
@@ -32,11 +32,6 @@ def compare_runs(own: Path, reference: Path) -> tuple[list[str], bool]:
         lines += [f"{description.stem:<32}{len(theirs):>9}{numbers}", *named[:SHOWN]]
         lines += [f"    and {len(named) - SHOWN} more"] if len(named) > SHOWN else []
     return lines, agrees
-
-
-def all_there(folder: Path, notebook: str) -> bool:
-    """Whether a folder has a notebook's runs."""
-    return all(path.exists() for path in files(folder, notebook))
 
 
 def _judge(own: Cell | None, reference: Cell) -> tuple[str, str]:
