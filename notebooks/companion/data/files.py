@@ -48,6 +48,12 @@ def packaged_file(package: str, name: str, sha256: str, source: str) -> bytes:
     return checked_bytes(folder / name, sha256, source)
 
 
+def bundled_file(name: str, sha256: str) -> bytes:
+    """Read a data file of the folder `bundled` beside this module."""
+    path = Path(__file__).parent / "bundled" / name
+    return checked_bytes(path, sha256, f"the repository: git checkout notebooks/companion/data/bundled/{name}")
+
+
 def official_file(name: str, sha256: str, source: str) -> bytes:
     """Read a data file that the reader has put under the folder named by the variable `MTLCORE_DATA`."""
     folder = os.environ.get("MTLCORE_DATA")
