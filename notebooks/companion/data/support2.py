@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from companion.data.files import check_columns, packaged_file
-from companion.data.tabular import Kind, TabularTask
+from companion.data.tabular import Kind, TabularTask, check_auxiliaries
 
 PACKAGE, FILE = "SurvSet", "resources/pickles/support2.pickle"
 SHA256 = "07d0545efecdc168ecefc7f43bcf1b1f58d9dd9b28f38213ac176d2b7f3ab3bb"
@@ -49,25 +49,15 @@ def load_support2(horizon_days: int = 30, auxiliaries: Sequence[str] = (SCORE,))
         FileNotFoundError: The package SurvSet is absent or lacks the file.
         ValueError: The file is not the known one, or a parameter is not among its choices.
     """
-    check_choices(horizon_days, auxiliaries)
-    content = packaged_file(PACKAGE, FILE, SHA256, SOURCE)
-    return support2_task(pd.read_pickle(io.BytesIO(content)), horizon_days, auxiliaries)
-
-
-def check_choices(horizon_days: int, auxiliaries: Sequence[str]) -> None:
-    """Refuse a horizon or an auxiliary task that is not among the choices."""
     if horizon_days not in HORIZONS:
         raise ValueError(
             f"Parameter `horizon_days` should be one of {', '.join(map(str, HORIZONS))}. "
             f"Found `horizon_days = {horizon_days}`. Pass for example 30."
         )
-    choices = (SCORE, DNR, DISABILITY, *(death_within(days) for days in HORIZONS if days != horizon_days))
-    unknown = [name for name in auxiliaries if name not in choices]
-    if unknown or len(set(auxiliaries)) < len(auxiliaries):
-        raise ValueError(
-            f"Parameter `auxiliaries` should hold different tasks among {', '.join(choices)}. "
-            f'Found {", ".join(unknown) or "a task twice"}. Pass for example ("{SCORE}",).'
-        )
+    others = (death_within(days) for days in HORIZONS if days != horizon_days)
+    check_auxiliaries(auxiliaries, (SCORE, DNR, DISABILITY, *others))
+    content = packaged_file(PACKAGE, FILE, SHA256, SOURCE)
+    return support2_task(pd.read_pickle(io.BytesIO(content)), horizon_days, auxiliaries)
 
 
 def support2_task(table: pd.DataFrame, horizon_days: int, auxiliaries: Sequence[str]) -> TabularTask:

@@ -1,5 +1,6 @@
 """The interface of every tabular data set: inputs, a main task with its auxiliaries, and folds of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -98,3 +99,13 @@ class Fold:
 
     inputs: NDArray[np.float64]
     targets: NDArray[np.float64]
+
+
+def check_auxiliaries(auxiliaries: Sequence[str], choices: Sequence[str]) -> None:
+    """Refuse auxiliary tasks that are not among a data set's choices."""
+    unknown = [name for name in auxiliaries if name not in choices]
+    if unknown or len(set(auxiliaries)) < len(auxiliaries):
+        raise ValueError(
+            f"Parameter `auxiliaries` should hold different tasks among {', '.join(choices)}. "
+            f'Found {", ".join(unknown) or "a task twice"}. Pass for example ("{choices[0]}",).'
+        )

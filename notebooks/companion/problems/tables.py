@@ -19,7 +19,6 @@ from companion.data import (
     load_fannie_mae,
     load_freddie_mac,
     load_mimic,
-    load_support2,
     splits,
 )
 from companion.data.fannie_mae import SOURCE as FANNIE_MAE
@@ -34,6 +33,7 @@ from companion.train.stacked import RunData, StackedModel
 MIMIC_FOLDER = "mimic3-benchmarks"  # what the benchmark's scripts call it
 # What a loader takes.
 OPTIONS = {
+    "credit_cards": {"auxiliaries"},
     "mortality": {"horizon_days", "auxiliaries"},
     "mimic": {"auxiliaries"},
     "freddie_mac": {"files"},
@@ -83,8 +83,8 @@ def folds_of(configuration: Mapping[str, Any], seeds: Sequence[int]) -> Folds:
               with `periods`, the first period of the validation and of the test window;
             - `main_labels`: how many main labels a training fold keeps, see `hide_main_labels`;
             - `train_rows`: how many rows of the training fold are used, drawn by the split's seed;
-            - `horizon_days` and `auxiliaries` of the mortality data; dataset "mimic", which reads
-              `MTLCORE_DATA/mimic3-benchmarks`, takes `auxiliaries` alone;
+            - `auxiliaries` of the data sets that have a choice (`OPTIONS`; "mimic" reads
+              `MTLCORE_DATA/mimic3-benchmarks`), and `horizon_days` of the mortality data;
             - `files` of the datasets "freddie_mac" (origination, performance) and "fannie_mae" (one), their names in
               the folder `MTLCORE_DATA`.
         seeds: One per split.
@@ -125,15 +125,13 @@ def _task(chosen: Mapping[str, Any]) -> TabularTask:
             f"Parameters {' and '.join(refused)} should come with a dataset that takes them. "
             f"Found {dataset!r}. Leave them out."
         )
-    if dataset == "mortality":
-        return load_support2(**options)
     if dataset == "mimic":  # its stays are split anew, by patient, like all other data
         return load_mimic(_official(MIMIC_FOLDER, SOURCE), options.get("auxiliaries", (REMAINING,)))[0]
     if dataset in ("freddie_mac", "fannie_mae"):
         load, source = (load_freddie_mac, FREDDIE_MAC) if dataset == "freddie_mac" else (load_fannie_mae, FANNIE_MAE)
         task = load(*(_official(name, source) for name in options["files"]))
         return replace(task, inputs=task.inputs.dropna(axis="columns", how="all"))  # what a quarter's file leaves empty
-    return TABULAR_TASKS[dataset]()
+    return TABULAR_TASKS[dataset](**options)
 
 
 def _official(name: str, source: str) -> Path:
