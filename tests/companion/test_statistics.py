@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
-from companion.claims.statistics import Interval, paired_interval
+from companion.claims.statistics import Interval, Retuned, TuningPart, estimate, paired_interval, power, tuning_part
+from companion.train.method_comparison import choose
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -80,3 +82,78 @@ def coverage(compute: Callable[[Array, Array], Interval], draw: Callable[[], Arr
 def test_no_interval_drops_failed_runs(value: float) -> None:
     with pytest.raises(ValueError, match="Found 1 pairs that are not"):
         paired_interval([value, *range(9)], [0.0] * 10)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1 / 3])
+def test_an_estimate_of_one_run_per_split_is_the_paired_interval(ratio: float) -> None:
+    values = np.array([0.3, -0.1, 0.4, 0.2, 0.05])
+    found, expected = estimate(values, test_to_train=ratio), paired_interval(values, np.zeros(5), test_to_train=ratio)
+    assert (found.mean, found.low, found.high) == pytest.approx((expected.mean, expected.low, expected.high), abs=1e-12)
+    assert (found.split, found.initialisation, found.tuning, found.count) == (1, 0, 0, 5)
+
+
+def test_parts_of_the_variance_by_hand() -> None:
+    values = np.array([[0.0, 2.0], [4.0, 6.0], [8.0, 10.0]])  # mean squares: between 32, within 2
+    found = estimate(values, test_to_train=0.5, tuning=TuningPart(2.0, 10))
+    split, initialisation = 15 * (1 / 3 + 0.5), 2 / 6
+    assert (found.split, found.initialisation, found.tuning) == pytest.approx(
+        np.array([split, initialisation, 2.0]) / (split + initialisation + 2), abs=1e-12
+    )
+    terms = {2: 32 / 2 * (1 / 3 + 0.5), 9: 2.0, 3: 2 / 2 * 0.5}
+    freedom = (split + initialisation + 2) ** 2 / sum(term**2 / df for df, term in terms.items())
+    half = stats.t.ppf(0.975, freedom) * (split + initialisation + 2) ** 0.5
+    assert (found.low, found.high) == pytest.approx((5 - half, 5 + half), abs=1e-12)
+
+
+def test_splits_that_do_not_differ_have_no_part() -> None:
+    values = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 1.2]])
+    found = estimate(values, test_to_train=0.5)
+    assert (found.split, found.initialisation) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("of_split", "of_initialisation", "curvature"), [(1.0, 1.0, 0.3), (0.3, 1.0, 1.0), (0.1, 0.2, 0.3)]
+)
+def test_coverage_with_all_three_parts(of_split: float, of_initialisation: float, curvature: float) -> None:
+    """Made-up data: two methods choose among five settings by ten seeds; splits share a quarter of their rows."""
+    rng = np.random.default_rng(3)
+    splits, inits, tuning_seeds, shared, times = 10, 5, 10, 0.25, 700
+    truths = curvature * np.array([1.0, 0.3, 0.0, 0.3, 1.0])  # of the settings
+    chosen, intervals = [], []
+    for _ in range(times):
+        methods, means = [], []
+        for _ in range(2):
+            tuning = truths[:, None] + rng.normal(size=(5, tuning_seeds))
+            rows = pd.DataFrame(tuning).rename_axis("rate").melt(ignore_index=False, var_name="seed").reset_index()
+            choice = choose(rows.assign(metric="validation loss"), "made up", ("rate",), rivals=2)
+            settings = [int(place["rate"]) for place in (choice.setting, *choice.rivals)]
+            effect = of_split * (shared**0.5 * rng.normal() + (1 - shared) ** 0.5 * rng.normal(size=splits))
+            noise = of_initialisation * rng.normal(size=(len(settings), splits, inits))
+            values = truths[settings][:, None, None] + effect[:, None] + noise
+            methods.append(Retuned(values, choice.draws, choice.seeds))
+            means.append(truths[settings[0]])
+        first, second = methods
+        tuned = tuning_part(first, second)
+        intervals.append(
+            estimate(first.values[0] - second.values[0], test_to_train=shared / (1 - shared), tuning=tuned)
+        )
+        chosen.append(means[0] - means[1])
+    truth = float(np.mean(chosen))  # over data, runs and tunings
+    covered = np.mean([interval.low <= truth <= interval.high for interval in intervals])
+    # Standard error of the share 0.008.
+    assert 0.93 <= covered <= 0.97
+
+
+def test_power_is_the_chance_by_simulation() -> None:
+    rng = np.random.default_rng(4)
+    wide = Interval(0.0, -0.8, 0.8, 10)
+    of_one = 0.8 / stats.t.ppf(0.975, 9)  # the standard error
+    means = rng.standard_t(9, size=100_000) * of_one
+    assert power(wide, 1.0) == pytest.approx(np.mean(means + 0.8 < 1.0), abs=0.005)
+    assert power(wide, 1.0) == pytest.approx(np.mean(2 + means - 0.8 >= 1.0), abs=0.005)
+    assert power(Interval(0.0, 0.0, 0.0, 10), 1.0) == 1
+
+
+def test_an_estimate_asks_for_splits() -> None:
+    with pytest.raises(ValueError, match=r"Found shape \(1, 3\), 0 not finite"):
+        estimate([[1.0, 2.0, 3.0]])

@@ -17,7 +17,7 @@ from companion.studies.hydalearn_synthetic.study import train_grid
 from companion.studies.hydalearn_synthetic.variants import train_variant
 from companion.train.losses import select_tasks, squared_losses
 from companion.train.main_task import configured
-from companion.train.method_comparison import Choice, choose, compare, differences, intervals, log_difference
+from companion.train.method_comparison import choose, compare, differences, intervals, log_difference
 from companion.train.problem import Problem
 from companion.train.weightings import GainElsewhere, ScheduledWeights, StaticWeights, Switched
 
@@ -195,7 +195,8 @@ def tuning(losses: dict[tuple[float, float], list[float]]) -> pd.DataFrame:
 
 def test_choosing_takes_the_least_mean_and_names_edges() -> None:
     grid = {(1.0, 0.1): [3.0, 3.0], (1.0, 0.2): [1.0, 2.0], (1.0, 0.3): [2.0, 2.0]}
-    assert choose(tuning(grid), "m") == Choice(0.2, 1.0, ())
+    choice = choose(tuning(grid), "m")
+    assert (choice.setting, choice.edges, choice.rivals) == ({"scale": 1.0, "rate": 0.2}, (), ())
     grid[(3.0, 0.2)] = [0.9, 1.9 + 1e-6]
     assert choose(tuning(grid), "m").edges == ("m: the best scale, 3, lies at an edge of its grid: widen it.",)
 

@@ -1,10 +1,13 @@
-"""Intervals of paired differences, and the side that an interval is on."""
+"""Intervals of paired differences: their parts of variance, their power, and the side that they are on."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -66,3 +69,123 @@ def paired_interval(
     mean, spread, n = float(difference.mean()), float(difference.std(ddof=1)), difference.size
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * spread * (1 / n + test_to_train) ** 0.5
     return Interval(mean, mean - half, mean + half, n)
+
+
+@dataclass(frozen=True)
+class Estimate(Interval):
+    """An interval that knows where its width comes from.
+
+    Attributes:
+        split: Share of the variance of the mean that is due to the split of the data.
+        initialisation: Share due to initial weights and the order of batches.
+        tuning: Share due to the choice of the settings.
+    """
+
+    split: float
+    initialisation: float
+    tuning: float
+
+
+class TuningPart(NamedTuple):
+    """What the choice of settings adds to the variance of a mean difference, and how many seeds chose."""
+
+    variance: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Retuned:
+    """One method's final numbers at the settings that its tuning might have chosen.
+
+    Attributes:
+        values: `[C, S, I]` for C settings, the chosen one first, S splits and I initialisations.
+        draws: `[B]`: which of the C settings each of B bootstrap samples of the tuning seeds chooses; C where it
+            chooses one that was not trained.
+        seeds: How many tuning seeds there were.
+    """
+
+    values: Array
+    draws: NDArray[np.int64]
+    seeds: int
+
+    def drawn(self) -> Array:
+        """The mean at the setting of each draw, `[B]`; one not trained counts as the farthest that was."""
+        means = self.values.mean(axis=(1, 2))  # [C]
+        return np.append(means, means[np.abs(means - means[0]).argmax()])[self.draws]
+
+    def noise(self) -> float:
+        """How much `drawn` would vary between settings that are alike: their means are those of few runs."""
+        count = len(self.values)
+        shares = np.bincount(self.draws, minlength=count + 1)[:count] / len(self.draws)
+        apart = (self.values - self.values[0]).reshape(count, -1)  # [C, S I]
+        return float((shares * (1 - shares) * apart.var(axis=1, ddof=1)).sum() / apart.shape[1])
+
+
+def tuning_part(first: Retuned, second: Retuned) -> TuningPart:
+    """Compute how much the difference of two methods varies with what their tuning chooses (our design).
+
+    Both methods' draws are of the same bootstrap samples of the same tuning seeds. Their variance holds the noise of
+    the final runs at each setting too, which is taken off.
+    """
+    variance = float((first.drawn() - second.drawn()).var()) - first.noise() - second.noise()
+    return TuningPart(max(variance, 0.0), min(first.seeds, second.seeds))
+
+
+def estimate(
+    differences: ArrayLike, *, test_to_train: float = 0.0, tuning: TuningPart | None = None, confidence: float = 0.95
+) -> Estimate:
+    """Compute the interval of a mean difference over splits and initialisations, and the parts of its variance.
+
+    A difference is `mu + split_s + initialisation_si`. With the mean squares between splits MSB and within them MSW,
+    the variance of the mean is `MSB / (S I) + (n_test / n_train) (MSB - MSW) / I + tuning`: the term of Nadeau and
+    Bengio (see `paired_interval`) belongs to the split's part alone, which cannot be negative. Degrees of freedom
+    after Satterthwaite (1946), at least half of the S - 1 between splits: fewer make intervals that cover too often
+    (by simulation, `tests/companion/test_statistics.py`).
+
+    Args:
+        differences: Paired differences `[S, I]`, or `[S]` where each split, or seed of a simulation, has one run.
+        test_to_train: As of `paired_interval`; 0 for what has no test fold, such as a share of updates.
+        tuning: What the choice of settings adds.
+        confidence: Level of the interval.
+
+    Raises:
+        ValueError: There are fewer than two splits, or a value is not finite.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2 or len(values) < 2 or not np.isfinite(values).all():
+        raise ValueError(
+            "Parameter `differences` should be finite numbers by split and initialisation, for at least 2 splits. "
+            f"Found shape {values.shape}, {(~np.isfinite(values)).sum()} not finite. Report failed runs apart."
+        )
+    splits, inits = values.shape
+    tuned, tuning_df = (tuning.variance, tuning.seeds - 1) if tuning else (0.0, 1)
+    between = inits * float(values.mean(axis=1).var(ddof=1))
+    freedom = splits * (inits - 1)
+    within = float(((values - values.mean(axis=1, keepdims=True)) ** 2).sum() / freedom) if freedom else 0.0
+    split = max(between - within, 0.0) / inits * (1 / splits + test_to_train)
+    initialisation = min(between, within) / (splits * inits)
+    variance = split + initialisation + tuned
+    terms = [(between * (1 / splits + test_to_train) / inits, splits - 1), (tuned, tuning_df)]
+    terms += [(within * test_to_train / inits, freedom)] if freedom else []
+    spread = sum(term**2 / df for term, df in terms)
+    df = max(variance**2 / spread, (splits - 1) / 2) if spread else splits - 1
+    half = float(stats.t.ppf((1 + confidence) / 2, df)) * variance**0.5
+    mean, whole = float(values.mean()), variance or 1.0
+    return Estimate(mean, mean - half, mean + half, splits, split / whole, initialisation / whole, tuned / whole)
+
+
+def power(interval: Interval, smallest: float, confidence: float = 0.95) -> float:
+    """The chance that an interval of this width rules out an effect of 0, and finds one of twice the smallest.
+
+    The two are the same by symmetry: the interval, whose half width is `half`, must end before `smallest` where the
+    truth is 0, and begin after it where the truth is twice that.
+
+    Args:
+        interval: At the confidence given.
+        smallest: The smallest effect that counts, positive.
+        confidence: Of the interval.
+    """
+    half, df = (interval.high - interval.low) / 2, interval.count - 1
+    quantile = float(stats.t.ppf((1 + confidence) / 2, df))
+    return float(stats.t.cdf((smallest / half - 1) * quantile, df)) if half > 0 else 1.0

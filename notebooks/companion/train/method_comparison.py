@@ -4,14 +4,16 @@ A relative measure: the difference of log test losses is 0.05 where one loss is 
 problem's level, so that hard and easy seeds count alike.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from companion.claims.statistics import Interval, paired_interval
+from companion.claims.statistics import Interval, Retuned, paired_interval
 from companion.store.results import Results
 
 # Methods without an auxiliary loss scale to tune, which is 1 for them: these have none, or divide it out.
@@ -20,19 +22,39 @@ UNSCALED = ("single task", "equal weights", "per-task RMS", "Nash-MTL")
 Cell = Callable[[Mapping[str, Any]], pd.DataFrame]
 
 
+# Bootstrap samples of the tuning seeds, the same for every method: what two methods would have chosen is paired.
+DRAWS = 1000
+
+
 @dataclass(frozen=True)
 class Choice:
     """A method's chosen knobs.
 
     Attributes:
-        rate: Learning rate.
-        scale: Factor of the auxiliary losses.
+        setting: Knob -> its value.
         edges: A sentence for each knob whose best value lies at an edge of its grid, and if the loss is flat there.
+        rivals: The settings that bootstrap samples of the tuning seeds choose most often besides, at least one in
+            twenty times; the tuning does not tell them from the chosen one.
+        draws: Of each bootstrap sample, `[B]`: 0 for the chosen setting, the number of a rival from 1, else one more
+            than there are.
+        seeds: How many tuning seeds there were.
     """
 
-    rate: float
-    scale: float
+    setting: dict[str, float]
     edges: tuple[str, ...]
+    rivals: tuple[dict[str, float], ...]
+    draws: NDArray[np.int64]
+    seeds: int
+
+    @property
+    def rate(self) -> float:
+        """Learning rate."""
+        return self.setting["rate"]
+
+    @property
+    def scale(self) -> float:
+        """Factor of the auxiliary losses."""
+        return self.setting["scale"]
 
 
 @dataclass(frozen=True)
@@ -43,17 +65,48 @@ class Comparison:
         tuned: Tidy rows of the tuning runs, all methods.
         fresh: Tidy rows of the fresh runs at the chosen settings.
         chosen: Method -> its choice.
+        rivals: Tidy rows of the fresh runs at the rivals of the chosen settings, with their number, `rival`.
     """
 
     tuned: pd.DataFrame
     fresh: pd.DataFrame
     chosen: dict[str, Choice]
+    rivals: pd.DataFrame
+
+    def retuned(self, method: str, metric: str, transform: Callable[[Any], Any] = lambda values: values) -> Retuned:
+        """A method's fresh numbers at its chosen setting and at the rivals, as intervals with a tuning part want them.
+
+        Args:
+            method: Its name.
+            metric: Which number.
+            transform: Of the numbers, such as the logarithm.
+        """
+        runs = [self.fresh, *(rows for _, rows in self.rivals.groupby("rival"))] if len(self.rivals) else [self.fresh]
+        choice = self.chosen[method]
+        values = [by_split(rows[rows["method"] == method], metric) for rows in runs[: len(choice.rivals) + 1]]
+        return Retuned(transform(np.stack(values)), choice.draws, choice.seeds)
 
 
-def choose(tuned: pd.DataFrame, method: str) -> Choice:
-    """Choose rate and scale by mean validation loss over the tuning seeds; a setting with a failed run is out."""
+def by_split(runs: pd.DataFrame, metric: str) -> NDArray[np.float64]:
+    """One method's numbers, `[S, I]`: a seed is a split, whose runs may differ in `initialisation`."""
+    rows = runs[runs["metric"] == metric]
+    wide = rows.assign(initialisation=rows.get("initialisation", 0)).pivot(
+        index="seed", columns="initialisation", values="value"
+    )
+    return wide.sort_index().to_numpy(np.float64)
+
+
+def choose(tuned: pd.DataFrame, method: str, knobs: Sequence[str] = ("scale", "rate"), rivals: int = 0) -> Choice:
+    """Choose a setting by mean validation loss over the tuning seeds; a setting with a failed run is out.
+
+    Args:
+        tuned: Tidy rows of the method's tuning runs with a column per knob.
+        method: For the sentences.
+        knobs: What was tuned.
+        rivals: How many rivals are wanted at most.
+    """
     runs = tuned[tuned["metric"] == "validation loss"]
-    losses = runs.pivot(index=["scale", "rate"], columns="seed", values="value")
+    losses = runs.pivot(index=list(knobs), columns="seed", values="value")
     means = losses.mean(axis=1, skipna=False)
     if means.isna().all():
         raise ValueError(
@@ -61,16 +114,30 @@ def choose(tuned: pd.DataFrame, method: str) -> Choice:
         )
     settings = means.index.to_frame(index=False)  # one row per setting, as in `losses`
     best = int(np.nanargmin(means))
-    scale, rate = settings.to_numpy(np.float64)[best]
     edges = []
-    for name, value in (("rate", rate), ("scale", scale)):
+    for name in reversed(knobs):
         grid = np.sort(settings[name].unique())
+        value = settings[name][best]
         if len(grid) > 1 and value in (grid[0], grid[-1]):
             beside = grid[1] if value == grid[0] else grid[-2]
-            rivals = np.where(settings[name] == beside, means.fillna(np.inf), np.inf)
-            told = _told_apart(losses.to_numpy()[best], losses.to_numpy()[np.argmin(rivals)], float(beside))
+            others = np.where(settings[name] == beside, means.fillna(np.inf), np.inf)
+            told = _told_apart(losses.to_numpy()[best], losses.to_numpy()[np.argmin(others)], float(beside))
             edges.append(f"{method}: the best {name}, {value:g}, lies at an edge of its grid{told}")
-    return Choice(float(rate), float(scale), tuple(edges))
+    draws = _draws(losses.to_numpy(np.float64)) if rivals else np.full(DRAWS, best)
+    often = [number for number, count in Counter(draws.tolist()).most_common() if count >= DRAWS / 20]
+    trained = [best, *[number for number in often if number != best][:rivals]]
+    order = {number: position for position, number in enumerate(trained)}
+    places = [{name: float(settings[name][number]) for name in knobs} for number in trained]
+    drawn = np.array([order.get(number, len(trained)) for number in draws.tolist()])
+    return Choice(places[0], tuple(edges), tuple(places[1:]), drawn, losses.shape[1])
+
+
+def _draws(losses: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The setting of least mean loss `[B]` in B bootstrap samples of the seeds of `losses [C, n]`."""
+    count = losses.shape[1]
+    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=DRAWS)  # [B, n]
+    means = np.where(np.isfinite(losses).all(axis=1, keepdims=True), losses, np.inf) @ weights.T  # [C, B]
+    return np.asarray(np.argmin(np.nan_to_num(means, nan=np.inf, posinf=np.inf), axis=0))
 
 
 def _told_apart(best: np.ndarray, beside: np.ndarray, value: float) -> str:
@@ -94,6 +161,7 @@ def compare(
     seeds: Sequence[int],
     tune: Cell,
     train: Cell,
+    rivals: int = 0,
 ) -> Comparison:
     """Tune every method on the tuning seeds and train it on the fresh ones.
 
@@ -107,17 +175,24 @@ def compare(
         seeds: Seeds of the final numbers.
         tune: Gives a cell of tuning runs, with a "validation loss".
         train: Gives a cell of final runs.
+        rivals: How many settings besides the chosen one, at most, are trained on the fresh seeds too: those that the
+            tuning seeds hardly tell from it.
     """
-    tuned, fresh = [], []
+    tuned: list[pd.DataFrame] = []
+    fresh: list[pd.DataFrame] = []
+    beside = [pd.DataFrame()]
     chosen: dict[str, Choice] = {}
     for method in methods:
         grid = {**base, "method": method, "rates": list(rates), "scales": [1.0] if method in UNSCALED else list(scales)}
         runs = results.cells([{**grid, "seeds": list(tuning_seeds)}], tune)
-        choice = chosen[method] = choose(runs, method)
-        final = {**grid, "rates": [choice.rate], "scales": [choice.scale], "seeds": list(seeds)}
+        choice = chosen[method] = choose(runs, method, rivals=rivals)
         tuned.append(runs)
-        fresh.append(results.cells([final], train))
-    return Comparison(pd.concat(tuned, ignore_index=True), pd.concat(fresh, ignore_index=True), chosen)
+        for number, setting in enumerate([choice.setting, *choice.rivals]):
+            final = {**grid, "rates": [setting["rate"]], "scales": [setting["scale"]], "seeds": list(seeds)}
+            rows = results.cells([final], train)
+            (beside if number else fresh).append(rows.assign(rival=number) if number else rows)
+    parts = (pd.concat(rows, ignore_index=True) for rows in (tuned, fresh, beside))
+    return Comparison(next(parts), next(parts), chosen, next(parts))
 
 
 def log_difference(
