@@ -103,6 +103,31 @@ def test_folds_are_prepared_once_and_as_asked() -> None:
         folds_of({**BASE, "horizon_days": 7}, [5])
 
 
+def test_initialisations_of_a_split_share_its_one_copy_of_the_data() -> None:
+    seeds = [25, 26, 31]  # of splits 5, 5 and 6
+    problem = prepare({**BASE, "seeds": seeds, "inits": 5}, [*seeds, 26])
+    assert problem.train.source.tolist() == [0, 0, 1, 0]
+    folds = folds_of(BASE, [5, 6])
+    assert np.array_equal(problem.train.inputs.numpy(), folds.train.inputs)
+    first, second, _, again = problem.model.stack.get_parameter("trunk.0.weight")
+    assert not torch.equal(first, second)
+    assert torch.equal(second, again)
+    order = next(next(problem.epochs(1)))[0]
+    assert not torch.equal(order[0], order[1])
+
+
+def test_regularised_runs_have_their_knobs_as_columns_and_none_is_no_change() -> None:
+    static = {**BASE, "method": "static grid"}
+    table = train_grid({**static, "decays": [0.0, 30.0], "dropouts": [0.0, 0.5]})
+    plain = values(train_grid(static), "test log loss")
+    assert values(table, "test log loss", decay=0.0, dropout=0.0) == pytest.approx(plain, abs=1e-12)
+    others = [values(table, "test log loss", decay=d, dropout=p)[0] for d, p in ((0.0, 0.5), (30.0, 0.0), (30.0, 0.5))]
+    assert len({round(value, 6) for value in [*others, plain[0]]}) == 4
+    assert train_grid({**static, "dtype": "float32"})["value"].to_numpy() == pytest.approx(
+        train_grid(static)["value"].to_numpy(), abs=1e-3
+    )
+
+
 def test_withheld_rows_are_not_trained_on() -> None:
     train = folds_of(BASE, [5, 6]).train
     used, withheld = withhold(train, 0.2, [5, 6])

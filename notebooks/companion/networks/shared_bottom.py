@@ -8,6 +8,21 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 
+class Masked(nn.Module):
+    """Units times a mask `[1 or B, H]` that is set from outside and is 1 until then, see `train.regularised`."""
+
+    mask: Tensor
+
+    def __init__(self, width: int, dtype: torch.dtype | None = None) -> None:
+        """Let every unit pass."""
+        super().__init__()
+        self.register_buffer("mask", torch.ones(1, width, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply the units `[B, H]`."""
+        return x * self.mask
+
+
 class SharedBottom(nn.Module):
     """A multilayer perceptron that all tasks share, with one linear head per task (hard parameter sharing).
 
@@ -17,6 +32,7 @@ class SharedBottom(nn.Module):
         num_tasks: Number of tasks T.
         generator: Source of the initial weights; `None` takes torch's global one.
         dtype: Type of the parameters.
+        masked: Whether `Masked` units follow every layer, for dropout.
 
     Every layer starts uniform in plus or minus `1 / sqrt(fan_in)`, weights and biases: torch's default for linear
     layers, drawn from an explicit generator so that paired runs start equal.
@@ -35,6 +51,7 @@ class SharedBottom(nn.Module):
         *,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
+        masked: bool = False,
     ) -> None:
         """Build the layers and draw their initial weights."""
         super().__init__()
@@ -42,6 +59,8 @@ class SharedBottom(nn.Module):
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
             layers += [nn.Linear(fan_in, fan_out, dtype=dtype), nn.ReLU()]
+            if masked:
+                layers.append(Masked(fan_out, dtype))
         self.trunk = nn.Sequential(*layers)
         self.heads = nn.ModuleList(nn.Linear(widths[-1], 1, dtype=dtype) for _ in range(num_tasks))
         for module in self.modules():

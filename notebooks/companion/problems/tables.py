@@ -177,28 +177,40 @@ def withhold(fold: Fold, share: float, seeds: Sequence[int]) -> tuple[Fold, Fold
     return _take(fold, [np.sort(o[kept:]) for o in orders]), _take(fold, [np.sort(o[:kept]) for o in orders])
 
 
+def splits_of(c: Mapping[str, Any]) -> list[int]:
+    """The splits of a configuration's seeds: each seed's own, or one of every `inits` seeds in a row."""
+    return list(dict.fromkeys(seed // c.get("inits", 1) for seed in c["seeds"]))
+
+
 def prepare(c: Mapping[str, Any], seeds: Sequence[int]) -> Problem:
-    """Prepare the tables of a configuration for runs with these seeds, which may repeat; a seed names a split.
+    """Prepare the tables of a configuration for runs with these seeds, which may repeat.
+
+    A seed names a split, initial weights and an order of batches. With `inits`, that many seeds in a row share their
+    split and its one copy of the data: seed 501 is the second initialisation of split 100 where `inits` is 5.
 
     Args:
-        c: As `folds_of`, and `hidden`, `batch_size`, `device`; with `gain_data` "held out" a fifth of the training rows
-            is withheld. Its `seeds` are the splits that are prepared together.
+        c: As `folds_of`, and `hidden`, `batch_size`, `device`; `dtype` "float32" for a network that would take long in
+            float64; with `gain_data` "held out" a fifth of the training rows is withheld; with `dropouts` the network
+            can drop units. The splits of its `seeds` are prepared together.
         seeds: One per run, each of them among `c["seeds"]`.
     """
-    device, names = resolve_device(c["device"]), list(c["seeds"])
+    device, dtype = resolve_device(c["device"]), getattr(torch, c.get("dtype", "float64"))
+    names = splits_of(c)
     folds = folds_of(c, names)
     train, withheld = folds.train, None
     if c.get("gain_data") == "held out":
         train, withheld = withhold(train, WITHHELD, names)
-    source = torch.tensor([names.index(seed) for seed in seeds], device=device)
+    source = torch.tensor([names.index(seed // c.get("inits", 1)) for seed in seeds], device=device)
 
     def on_device(fold: Fold) -> RunData:
-        inputs, targets = (torch.from_numpy(a).to(device) for a in (fold.inputs, fold.targets))
+        inputs, targets = (torch.from_numpy(a).to(device, dtype) for a in (fold.inputs, fold.targets))
         return RunData(inputs, targets, source)
 
     shape = (train.inputs.shape[-1], c["hidden"], len(folds.kinds))
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    models = [SharedBottom(*shape, generator=g, dtype=torch.float64, masked="dropouts" in c) for g in generators]
     return Problem(
-        StackedModel([_model(*shape, seed) for seed in seeds]).to(device),
+        StackedModel(models).to(device, dtype),
         list(seeds),
         folds.kinds,
         task_losses(folds.kinds),
@@ -208,8 +220,3 @@ def prepare(c: Mapping[str, Any], seeds: Sequence[int]) -> Problem:
         c["batch_size"],
         None if withheld is None else on_device(withheld),
     )
-
-
-def _model(num_inputs: int, hidden: Sequence[int], num_tasks: int, seed: int) -> SharedBottom:
-    generator = torch.Generator().manual_seed(seed)
-    return SharedBottom(num_inputs, hidden, num_tasks, generator=generator, dtype=torch.float64)

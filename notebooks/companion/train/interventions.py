@@ -4,21 +4,24 @@ import time
 from collections.abc import Callable
 from itertools import product
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from companion.train.main_task import Configuration, Measure, Prepare, at_one_setting, configured, outcome, train
 from companion.train.problem import Problem
+from companion.train.runs import hold
 from companion.train.weightings import ScheduledWeights, Weighting
 
 
 def swap(c: Configuration, prepare: Prepare, measure: Measure) -> pd.DataFrame:
     """Train HydaLearn, then anew with weights that do not belong to the run's own batches.
 
-    "swapped" takes the weights of the next seed's run at the same step: level, drift and spread stay, the match to
-    the batch goes. "averaged" takes the mean over seeds at that step: the spread goes too. "replayed" takes the run's
-    own weights and has to give HydaLearn's result, which checks the machinery.
+    "swapped" takes the weights of the next seed's run, of the next split's where seeds share a split, at the same
+    step: level, drift and spread stay, the match to the batch goes. "averaged" takes the mean over seeds at that step:
+    the spread goes too. "replayed" takes the run's own weights and has to give HydaLearn's result, which checks the
+    machinery.
 
     Args:
         c: As for the study's `train_grid`, with one rate and one scale, method "HydaLearn".
@@ -42,7 +45,7 @@ def swap(c: Configuration, prepare: Prepare, measure: Measure) -> pd.DataFrame:
 
     own = run("own", None)  # [steps, T, R]
     run("replayed", own)
-    run("swapped", own.roll(1, dims=2))
+    run("swapped", own.roll(c.get("inits", 1), dims=2))
     run("averaged", own.mean(2, keepdim=True).expand_as(own))
     return pd.concat(tables, ignore_index=True)
 
@@ -67,8 +70,9 @@ def switch_off(
         make: Builds the weighting with weights `[steps, T, R]`.
 
     Returns:
-        Tidy rows by seed, `off_epoch` and metric. Beside those of `outcome`, "last validation loss" is that after the
-        last epoch: keeping the best epoch is itself a way to be rid of a bad auxiliary task.
+        Tidy rows by seed, `off_epoch` and metric. Beside those of `outcome`, "last validation loss" and each measure
+        with "last" in front are those after the last epoch: keeping the best epoch is itself a way to be rid of a bad
+        auxiliary task.
     """
     begin = time.perf_counter()
     (rate,), (scale,) = c["rates"], c["scales"]
@@ -81,6 +85,10 @@ def switch_off(
     history = train(problem, make(problem, weights), c, [rate] * len(seeds))
     labels = {"off_epoch": off_epochs}
     table = outcome(problem, history, labels, begin, measure)
-    last = history.validation[-1].masked_fill(history.failed, torch.nan).cpu().numpy()  # [R]
-    rows = pd.DataFrame({"seed": seeds, **labels, "metric": "last validation loss", "value": last})
-    return pd.concat([table, rows.assign(seconds=table["seconds"].iloc[0])], ignore_index=True)
+    hold(problem.model, history.last)
+    last = {"validation loss": history.validation[-1].cpu().numpy(), **measure(problem)}  # [R] each
+    for metric, values in last.items():
+        known = np.where(history.failed.cpu().numpy(), np.nan, values)
+        rows = pd.DataFrame({"seed": seeds, **labels, "metric": f"last {metric}", "value": known})
+        table = pd.concat([table, rows.assign(seconds=table["seconds"].iloc[0])], ignore_index=True)
+    return table

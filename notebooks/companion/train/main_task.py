@@ -18,6 +18,7 @@ from torch import Tensor
 from companion.baselines import trained_parameters
 from companion.train.optimizers import make_optimizer
 from companion.train.problem import Problem
+from companion.train.regularised import DecayedAdam, Dropout
 from companion.train.runs import History, train_runs, train_step
 from companion.train.stacked import Batch, LossesFn
 from companion.train.weightings import GainElsewhere, Weighting, make_weighting
@@ -27,6 +28,7 @@ Configuration = Mapping[str, Any]
 Prepare = Callable[[Configuration, Sequence[int]], Problem]
 Measure = Callable[[Problem], Mapping[str, NDArray[np.float64]]]  # of the trained runs on the test fold, `[R]` each
 OPTIONS = ("gain", "trial_step", "trial_moves", "negative", "normalise", "scale_heads")  # HydaLearn's, as named there
+KNOBS = {"rate": "rates", "scale": "scales", "decay": "decays", "dropout": "dropouts"}  # of a run -> of a configuration
 
 
 def configured(problem: Problem, losses_fn: LossesFn, c: Configuration) -> Weighting:
@@ -66,9 +68,30 @@ def _gain_batches(problem: Problem) -> Callable[[], Batch]:
     return draw
 
 
-def train(problem: Problem, weighting: Weighting, c: Configuration, rates: Sequence[float]) -> History:
-    """Train with Adam, one of `rates` per run, for `c["epochs"]` epochs; the one of least validation loss is kept."""
-    optimizer = make_optimizer("Adam", trained_parameters(problem.model, weighting))
+def train(
+    problem: Problem,
+    weighting: Weighting,
+    c: Configuration,
+    rates: Sequence[float],
+    decays: Sequence[float] | None = None,
+    dropouts: Sequence[float] | None = None,
+) -> History:
+    """Train with Adam for `c["epochs"]` epochs; the one of least validation loss is kept.
+
+    Args:
+        problem: Model and data.
+        weighting: See `runs.train_epochs`.
+        c: `epochs`, and where runs are regularised `decays` and `dropouts`, lists.
+        rates: Learning rate of each run.
+        decays: Decoupled weight decay of each run; by default the one in `c`.
+        dropouts: Share of units that each run drops; by default the one in `c`.
+    """
+    parameters = trained_parameters(problem.model, weighting)
+    optimizer = make_optimizer("Adam", parameters)
+    if "decays" in c:
+        optimizer = DecayedAdam(parameters, problem.per_run(decays or c["decays"] * len(rates)))
+        shares = problem.per_run(dropouts or c["dropouts"] * len(rates))
+        weighting = Dropout(weighting, problem.model, problem.seeds, shares)
     return train_runs(problem, weighting, optimizer, rates=problem.per_run(rates), epochs=c["epochs"])
 
 
@@ -106,19 +129,23 @@ def grid(
     """Train one method at every learning rate, auxiliary loss scale and seed.
 
     Args:
-        c: What `prepare` and `make` read, and `epochs`; `rates`, `scales` and `seeds` are lists.
+        c: What `prepare` and `make` read, and `epochs`; `rates`, `scales` and `seeds` are lists, and so are `decays`
+            and `dropouts`, knobs as well, of a study that regularises its runs.
         prepare: Makes the problem.
         measure: See `outcome`.
         make: Builds the weighting.
 
     Returns:
-        Tidy rows by seed, rate, scale and metric, with the seconds of a run.
+        Tidy rows by seed, rate, scale, where there are some decay and dropout, and metric, with the seconds of a run.
     """
     begin = time.perf_counter()
-    rates, scales, seeds = zip(*product(c["rates"], c["scales"], c["seeds"]), strict=True)
+    lists = (c[knobs] for knobs in (*KNOBS.values(), "seeds") if knobs in c)
+    *values, seeds = zip(*product(*lists), strict=True)
+    knobs = dict(zip(KNOBS, values, strict=False))  # knob -> [R]
     problem = prepare(c, seeds)
-    history = train(problem, make(problem, problem.scaled_losses(scales), c), c, rates)
-    return outcome(problem, history, {"rate": rates, "scale": scales}, begin, measure)
+    weighting = make(problem, problem.scaled_losses(knobs["scale"]), c)
+    history = train(problem, weighting, c, knobs["rate"], knobs.get("decay"), knobs.get("dropout"))
+    return outcome(problem, history, knobs, begin, measure)
 
 
 def at_one_setting(c: Configuration, prepare: Prepare) -> tuple[Problem, LossesFn, list[float]]:

@@ -50,4 +50,4 @@ def step_per_run(optimizer: Optimizer, rates: Tensor) -> None:
     optimizer.step()
     with torch.no_grad():
         for p, old in zip(parameters, before, strict=True):
-            p.copy_(old + per_run(rates, p) * (p - old))
+            p.copy_(old + per_run(rates, p).to(p.dtype) * (p - old))

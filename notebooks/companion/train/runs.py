@@ -4,11 +4,11 @@ Runs never meet: losses are `[R]`, the optimizers are elementwise, and the model
 the same numbers in a crowd as alone, and a run that diverges spoils no other.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from companion.train.optimizers import per_run, step_per_run
 from companion.train.problem import Problem
@@ -70,6 +70,7 @@ class History:
         best_epoch: Epoch, from 0, whose parameters the model now holds, `[R]`.
         best: Validation losses of all tasks in that epoch, `[T, R]`; NaN where no criterion was finite.
         failed: Runs whose loss was infinite or not a number at some time, `[R]`; they are to be counted, not dropped.
+        last: Parameters after the last epoch, in the model's order.
     """
 
     validation: Tensor
@@ -77,6 +78,7 @@ class History:
     best_epoch: Tensor
     best: Tensor
     failed: Tensor
+    last: list[Tensor]
 
 
 def train_runs(
@@ -120,7 +122,13 @@ def train_runs(
         best = torch.where(improved, losses, best)
         kept = [torch.where(per_run(improved, p), p.detach(), k) for p, k in zip(parameters, kept, strict=True)]
         curve.append(now)
-    with torch.no_grad():
-        for p, k in zip(parameters, kept, strict=True):
-            p.copy_(k)
-    return History(torch.stack(curve), torch.stack(weights), best_epoch, best, failed)
+    last = [p.detach().clone() for p in parameters]
+    hold(problem.model, kept)
+    return History(torch.stack(curve), torch.stack(weights), best_epoch, best, failed, last)
+
+
+@torch.no_grad()
+def hold(model: nn.Module, values: Sequence[Tensor]) -> None:
+    """Let a model's parameters hold these values."""
+    for p, value in zip(model.parameters(), values, strict=True):
+        p.copy_(value)
