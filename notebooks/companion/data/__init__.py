@@ -11,7 +11,9 @@ from companion.data.freddie_mac import load_freddie_mac
 from companion.data.lending_club import load_lending_club
 from companion.data.mimic import load_mimic
 from companion.data.mortgages import load_mortgages
+from companion.data.nafld import load_nafld
 from companion.data.preprocessing import fold_arrays
+from companion.data.rhc import load_rhc
 from companion.data.scarce import hide_main_labels
 from companion.data.splits import splits
 from companion.data.support2 import load_support2
@@ -23,6 +25,8 @@ TABULAR_TASKS: dict[str, Callable[..., TabularTask]] = {
     "lending_club": load_lending_club,
     "mortality": load_support2,
     "mortgages": load_mortgages,
+    "nafld": load_nafld,
+    "rhc": load_rhc,
 }
 
 __all__ = [
@@ -39,6 +43,8 @@ __all__ = [
     "load_lending_club",
     "load_mimic",
     "load_mortgages",
+    "load_nafld",
+    "load_rhc",
     "load_support2",
     "splits",
     "time_splits",

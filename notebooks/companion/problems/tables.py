@@ -34,6 +34,8 @@ MIMIC_FOLDER = "mimic3-benchmarks"  # what the benchmark's scripts call it
 # What a loader takes.
 OPTIONS = {
     "credit_cards": {"auxiliaries"},
+    "nafld": {"auxiliaries"},
+    "rhc": {"auxiliaries"},
     "mortality": {"horizon_days", "auxiliaries"},
     "mimic": {"auxiliaries"},
     "freddie_mac": {"files"},
