@@ -13,16 +13,18 @@ from companion.baselines import (
     GradNorm,
     OLAux,
     PerTaskRMS,
+    SLGrad,
     Step,
     UncertaintyWeighting,
     make_baseline,
     trained_parameters,
 )
-from companion.networks.shared_bottom import SharedBottom, binary_losses
+from companion.networks.shared_bottom import SharedBottom, binary_losses, task_losses
 from companion.train.problem import Problem
 from companion.train.runs import train_runs
 from companion.train.stacked import RunData, StackedModel
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 from torchjd import scalarization
 
 from mtlcore.adatask import AdaTaskAdam
@@ -319,7 +321,10 @@ def test_equals_its_formula(name: str) -> None:
 def trained(name: str, runs: list[int], steps: int = 8) -> tuple[nn.Module, Tensor]:
     """Parameters and weights [steps, T, R] after some steps of Adam."""
     model = StackedModel([made_model(r) for r in runs])
-    weighting = METHODS[name][0](model, shared_of(model), len(runs))
+    if name == "slgrad":
+        weighting: Any = SLGrad(model, stacked_losses, shared_of(model), lambda: made_batch(99, runs))
+    else:
+        weighting = METHODS[name][0](model, shared_of(model), len(runs))
     optimizer = torch.optim.Adam(trained_parameters(model, weighting), lr=0.02)
     weights = []
     for step in range(steps):
@@ -330,7 +335,7 @@ def trained(name: str, runs: list[int], steps: int = 8) -> tuple[nn.Module, Tens
     return model, torch.stack(weights).detach()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, "slgrad"])
 def test_a_run_in_a_crowd_equals_the_run_alone(name: str) -> None:
     together, weights = trained(name, [0, 1, 2])
     assert weights.shape == (8, 3, 3)
@@ -342,7 +347,7 @@ def test_a_run_in_a_crowd_equals_the_run_alone(name: str) -> None:
             close(p[r].detach(), q[0].detach(), atol=1e-10)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, "slgrad"])
 def test_a_broken_run_spoils_no_other(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sound, _ = trained(name, [0, 1, 2])
     honest = made_batch
@@ -365,13 +370,71 @@ def test_training_never_waits_for_the_device(name: str) -> None:
     with torch.device("meta"):
         model = StackedModel([SharedBottom(6, [8], 2) for _ in range(3)])
         data = RunData(torch.empty(2, 50, 6), torch.empty(2, 2, 50), torch.empty(3, dtype=torch.long))
+        draw = {"draw": lambda: data.batch(torch.zeros(3, 8, dtype=torch.long))} if name == "SLGrad" else {}
         weighting = make_baseline(
-            name, model, binary_losses, shared_of(model), kinds=["classification"] * 2, steps_per_epoch=3
+            name, model, binary_losses, shared_of(model), kinds=["classification"] * 2, steps_per_epoch=3, **draw
         )
         problem = Problem(model, [0, 1, 2], ["classification"] * 2, binary_losses, data, data, data, 16)
         optimizer = torch.optim.Adam(trained_parameters(model, weighting), lr=1.0)
         history = train_runs(problem, weighting, optimizer, rates=torch.empty(3), epochs=3)
     assert history.weights.shape == (9, 2, 3)
+
+
+def test_a_knob_per_run_is_that_of_the_run() -> None:
+    for make in (
+        lambda m, values: OLAux(m, stacked_losses, shared_of(m), weight_lr=values, every=1),
+        lambda m, values: GradNorm(m, stacked_losses, shared_of(m), alpha=values),
+    ):
+        together = make(StackedModel([made_model(r) for r in (0, 1)]), torch.tensor([0.1, 0.5], dtype=torch.float64))
+        weights = [together.backward(made_batch(step, [0, 1])).weights for step in range(3)]
+        for r, value in enumerate((0.1, 0.5)):
+            alone = make(StackedModel([made_model(r)]), value)
+            expected = [alone.backward(made_batch(step, [r])).weights for step in range(3)]
+            close(torch.stack(weights)[..., r], torch.stack(expected)[..., 0])
+
+
+# -------------------------------------------------------------------------------------------------- weights of rows
+
+
+def test_slgrad_equals_its_rule_with_the_gradient_of_every_row() -> None:
+    model, names = made_model(0), [name for name, _ in made_model(0).named_parameters()]
+    x, y = made_batch(1, [0])
+    x, y = x[0], y[:, 0].clone()
+    y[2, :5] = math.nan  # rows without a label of the last task
+    losses_fn = task_losses(["regression"] * 3)
+    shared = shared_of(model)
+    validation = (made_batch(2, [0])[0][0], made_batch(2, [0])[1][:, 0])
+    step = SLGrad(model, losses_fn, shared, lambda: validation).backward((x, y))
+
+    direction = torch.cat([g.flatten() for g in torch.autograd.grad(losses_fn(model, validation)[0], shared)])
+    values = {name: p.detach() for name, p in model.named_parameters()}
+
+    def row_loss(parameters: dict[str, Tensor], x_i: Tensor, y_i: Tensor, task: int) -> Tensor:
+        outputs = functional_call(model, parameters, (x_i[None],))
+        return torch.where(y_i.isnan(), 0.0, (outputs[task][0] - y_i.nan_to_num()) ** 2)
+
+    rows = [
+        vmap(torch.func.grad(row_loss), (None, 0, 0, None))(values, x, y[t], t) for t in range(3)
+    ]  # [B, *shape] each
+    of_shared = [torch.cat([g[name].flatten(1) for name in names if "trunk" in name], 1) for g in rows]  # [B, D]
+    gains = torch.stack([g @ direction for g in of_shared]).clamp(min=0)  # [T, B]
+    weights = gains / gains.sum()
+    close(step.weights, weights.sum(1))
+    assert (gains == 0).any()
+    for name, p in model.named_parameters():
+        close(p.grad, sum(torch.einsum("b,b...->...", w, g[name]) for w, g in zip(weights, rows, strict=True)))
+
+
+def test_slgrad_trains_the_main_task_where_no_row_helps() -> None:
+    model = made_model(0)
+    x, y = made_batch(1, [0])
+    batch = (x[0], y[:, 0])
+    zero = SLGrad(model, stacked_losses, shared_of(model), lambda: (x[0], torch.stack(list(model(x[0]))).detach()))
+    model.zero_grad()
+    close(zero.backward(batch).weights, [1, 0, 0])  # the validation gradient is 0
+    expected = torch.autograd.grad(stacked_losses(model, batch)[0], shared_of(model))
+    for p, gradient in zip(shared_of(model), expected, strict=True):
+        close(p.grad, gradient)
 
 
 # ------------------------------------------------------------------------------------------------------- TorchJD's

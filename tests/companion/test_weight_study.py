@@ -13,7 +13,7 @@ from companion.studies.hydalearn_synthetic.ablation import VARIANTS, ablate, tra
 from companion.studies.hydalearn_synthetic.batch_probe import probe, probe_batches
 from companion.studies.hydalearn_synthetic.controls import jump, swap, switch_off
 from companion.studies.hydalearn_synthetic.report import probed_batches, share_measures
-from companion.studies.hydalearn_synthetic.study import train_grid
+from companion.studies.hydalearn_synthetic.study import measure, train_grid
 from companion.studies.hydalearn_synthetic.variants import train_variant
 from companion.train.losses import select_tasks, squared_losses
 from companion.train.main_task import configured
@@ -62,6 +62,46 @@ def test_every_design_trains_with_every_kind_of_method(design: str, method: str)
     table = train_grid({**BASE, "design": design, "method": method, "seeds": [1]})
     assert values(table, "failed") == [0.0]
     assert 0 < values(table, "test loss")[0] < 3
+
+
+@pytest.mark.parametrize(
+    ("method", "knob"),
+    [("static grid", "decay"), ("HydaLearn", "decay"), ("OL-AUX", "weight_lr"), ("GradNorm", "alpha"),
+     ("PCD", "tau")],
+)  # fmt: skip
+def test_a_knob_is_a_further_dimension_of_the_grid(method: str, knob: str) -> None:
+    base = {**BASE, "method": method, "seeds": [1, 2]}
+    crowd = train_grid({**base, "rates": [0.01, 0.02], f"{knob}s": [0.1, 0.9]})
+    alone = train_grid({**base, f"{knob}s": [0.9], "seeds": [2]})
+    row = crowd[(crowd["rate"] == 0.01) & (crowd[knob] == 0.9) & (crowd["seed"] == 2)]
+    assert values(row, "test loss") == pytest.approx(values(alone, "test loss"), abs=1e-10)
+    assert len(set(np.round(values(crowd, "test loss"), 8))) == 8
+    chosen = choose(crowd, method, ("scale", "rate", knob))
+    means = crowd[crowd["metric"] == "validation loss"].groupby(["rate", knob])["value"].mean()
+    assert (chosen.rate, chosen.setting[knob]) == means.idxmin()
+
+
+def test_slgrad_pays_for_its_validation_rows() -> None:
+    problem = prepare({**BASE, "method": "SLGrad"}, [1])
+    assert isinstance(problem.train, ListedBatches)
+    assert problem.train.batches.max() < 96  # of 120 rows
+    assert values(train_grid({**BASE, "method": "SLGrad", "seeds": [1]}), "failed") == [0.0]
+
+
+@pytest.mark.parametrize("name", ["Adam", "SGD"])
+def test_weight_decay_and_sgd_are_torchs(name: str) -> None:
+    c = {**BASE, "method": "equal weights", "optimizer": name, "scales": [1.0], "seeds": [1], "epochs": 1}
+    c |= {"decays": [0.3]} if name == "Adam" else {}
+    problem = prepare(c, [1])
+    parameters = list(problem.model.parameters())
+    theirs: torch.optim.Optimizer = torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
+    if name == "Adam":
+        theirs = torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.3)
+    for batch in next(problem.epochs(1)):
+        theirs.zero_grad()
+        torch.autograd.backward(squared_losses(problem.model, batch))
+        theirs.step()
+    assert values(train_grid(c), "test loss") == pytest.approx(measure(problem)["test loss"].tolist(), abs=1e-10)
 
 
 def test_a_diverged_run_is_a_missing_number_not_a_good_one() -> None:
@@ -272,8 +312,11 @@ def test_a_comparison_tunes_then_trains_fresh_seeds() -> None:
         seeds=[1, 2, 3],
         tune=train_grid,
         train=train_grid,
+        knobs={"HydaLearn": {"decay": [0.0, 0.1]}},
     )
     assert set(found.tuned["seed"]) == {10, 11}
+    assert found.chosen["HydaLearn"].setting["decay"] == found.fresh["decay"].max()
+    assert set(found.chosen["single task"].setting) == {"scale", "rate"}
     assert set(found.fresh["seed"]) == {1, 2, 3}
     assert found.chosen["single task"].scale == 1.0
     table = differences(found.fresh, "method", "HydaLearn", ["single task"], 0.95)

@@ -10,6 +10,7 @@ from companion.baselines.auxiliary import CosineGate, OLAux
 from companion.baselines.loss_weights import DWA, UncertaintyWeighting
 from companion.baselines.norms import GradNorm, PerTaskRMS
 from companion.baselines.registry import BASELINES, BATCHED, make_baseline, trained_parameters
+from companion.baselines.sample_weights import SLGrad
 
 __all__ = [
     "AGGREGATORS",
@@ -20,6 +21,7 @@ __all__ = [
     "GradNorm",
     "OLAux",
     "PerTaskRMS",
+    "SLGrad",
     "Step",
     "TorchJDWeighting",
     "UncertaintyWeighting",

@@ -89,9 +89,9 @@ def inner_products(a: Iterable[Tensor], b: Iterable[Tensor], like: Tensor) -> Te
     return total
 
 
-def check_positive(name: str, value: float, example: str) -> None:
-    """Raises ValueError unless ``value`` is a positive, finite number."""
-    if not (isinstance(value, int | float) and isfinite(value) and value > 0):
+def check_positive(name: str, value: float | Tensor, example: str) -> None:
+    """Raises ValueError unless ``value`` is a positive, finite number; a tensor, a number per run, is not read."""
+    if not (isinstance(value, Tensor) or (isinstance(value, int | float) and isfinite(value) and value > 0)):
         raise ValueError(
             f"Parameter `{name}` should be positive and finite. Found `{name} = {value!r}`. Pass, for example, "
             f"{example}."

@@ -18,19 +18,20 @@ from mtlcore._checks import check_option
 from mtlcore.trials import LossesFn
 
 # Name in the literature -> the aggregator of T tasks. Where a knob is named, TorchJD has no default.
-_MAKERS: dict[str, Callable[[Any, int], Any]] = {
+_MAKERS: dict[str, Callable[..., Any]] = {
     "PCGrad": lambda torchjd, _: torchjd.PCGrad(),  # Yu et al. 2020
     "CAGrad": lambda torchjd, _: torchjd.CAGrad(c=0.5),  # Liu et al. 2021; c = 0.5 is LibMTL's
     "MGDA": lambda torchjd, _: torchjd.MGDA(),  # Désidéri 2012, Sener and Koltun 2018
     "IMTL-G": lambda torchjd, _: torchjd.IMTLG(),  # Liu et al. 2021
     "Aligned-MTL": lambda torchjd, _: torchjd.AlignedMTL(),  # Senushkin et al. 2023
     "Nash-MTL": lambda torchjd, tasks: torchjd.NashMTL(n_tasks=tasks),  # Navon et al. 2022
+    "PCD": lambda torchjd, _, **knobs: torchjd.PCD(**knobs),  # arXiv 2606.29521; the first task is the main one
 }
 AGGREGATORS = tuple(_MAKERS)
 
 
-def make_aggregator(name: str, num_tasks: int) -> Any:
-    """Returns TorchJD's aggregator of that name, one of ``AGGREGATORS``, with TorchJD's defaults.
+def make_aggregator(name: str, num_tasks: int, **knobs: float) -> Any:
+    """Returns TorchJD's aggregator of that name, one of ``AGGREGATORS``, with TorchJD's defaults but for the knobs.
 
     Raises:
         ValueError: If there is none of that name.
@@ -38,7 +39,7 @@ def make_aggregator(name: str, num_tasks: int) -> Any:
     """
     check_option("name", name, AGGREGATORS)
     check_count("num_tasks", num_tasks, "2")
-    return _MAKERS[name](import_module("torchjd.aggregation"), num_tasks)
+    return _MAKERS[name](import_module("torchjd.aggregation"), num_tasks, **knobs)
 
 
 def not_run(name: str) -> str | None:
@@ -48,8 +49,8 @@ def not_run(name: str) -> str | None:
         >>> not_run("no such method")
         Traceback (most recent call last):
         ...
-        ValueError: Parameter `name` should be one of 'PCGrad', 'CAGrad', 'MGDA', 'IMTL-G', 'Aligned-MTL', 'Nash-MTL'. \
-Found `name = 'no such method'`. Pass one of them.
+        ValueError: Parameter `name` should be one of 'PCGrad', 'CAGrad', 'MGDA', 'IMTL-G', 'Aligned-MTL', 'Nash-MTL', \
+'PCD'. Found `name = 'no such method'`. Pass one of them.
     """
     try:
         make_aggregator(name, 2)
@@ -74,7 +75,8 @@ class TorchJDWeighting(TaskGradientWeighting):
         model: Any module.
         losses_fn: ``losses_fn(model, batch)`` returns T losses, each a scalar (or [R] for R runs).
         shared: The shared parameters. All other trainable parameters of the model count as heads.
-        make: Makes one aggregator, a ``torchjd.aggregation.WeightedAggregator``: one that says its weights.
+        make: Makes the aggregator of the next run, a ``torchjd.aggregation.WeightedAggregator``: one that says its
+            weights.
 
     Example:
         >>> from functools import partial

@@ -86,7 +86,7 @@ class OLAux(TaskGradientWeighting):
         losses_fn: ``losses_fn(model, batch)`` returns T losses, each a scalar (or [R] for R runs).
         shared: The shared parameters. All other trainable parameters of the model count as heads.
         main_task: Index of the main task. Default 0.
-        weight_lr: :math:`\beta`. Default 0.1.
+        weight_lr: :math:`\beta`, for R runs also [R]. Default 0.1.
         every: N. Default 5.
     """
 
@@ -96,7 +96,7 @@ class OLAux(TaskGradientWeighting):
         losses_fn: LossesFn,
         shared: Iterable[Tensor],
         main_task: int = 0,
-        weight_lr: float = 0.1,
+        weight_lr: float | Tensor = 0.1,
         every: int = 5,
     ) -> None:
         check_positive("weight_lr", weight_lr, "0.1")

@@ -36,7 +36,7 @@ class GradNorm(TaskGradientWeighting):
         model: Any module.
         losses_fn: ``losses_fn(model, batch)`` returns T losses, each a scalar (or [R] for R runs).
         shared: The shared parameters. All other trainable parameters of the model count as heads.
-        alpha: :math:`\alpha`, 0 or more. Default 1.5.
+        alpha: :math:`\alpha`, 0 or more, for R runs also [R]. Default 1.5.
         weight_lr: Learning rate of the weights' Adam. Default 0.025.
         layer: W, some of the shared parameters. None (default) stands for all of them.
     """
@@ -48,11 +48,11 @@ class GradNorm(TaskGradientWeighting):
         model: nn.Module,
         losses_fn: LossesFn,
         shared: Iterable[Tensor],
-        alpha: float = 1.5,
+        alpha: float | Tensor = 1.5,
         weight_lr: float = 0.025,
         layer: Iterable[Tensor] | None = None,
     ) -> None:
-        if not (isinstance(alpha, int | float) and isfinite(alpha) and alpha >= 0):
+        if not (isinstance(alpha, Tensor) or (isinstance(alpha, int | float) and isfinite(alpha) and alpha >= 0)):
             raise ValueError(
                 f"Parameter `alpha` should be 0 or more and finite. Found `alpha = {alpha!r}`. Pass, for example, 1.5."
             )

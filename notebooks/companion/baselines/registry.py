@@ -11,6 +11,7 @@ from companion.baselines.aggregators import AGGREGATORS, TorchJDWeighting, make_
 from companion.baselines.auxiliary import CosineGate, OLAux
 from companion.baselines.loss_weights import DWA, UncertaintyWeighting
 from companion.baselines.norms import GradNorm, PerTaskRMS
+from companion.baselines.sample_weights import SLGrad
 from mtlcore._checks import check_option
 from mtlcore.trials import LossesFn
 
@@ -24,7 +25,7 @@ class Baseline(Protocol):
 
 
 # Those of the project's own code train many runs at once; TorchJD's aggregators go from run to run.
-BATCHED = ("uncertainty weighting", "DWA", "GradNorm", "cosine gate", "OL-AUX", "per-task RMS")
+BATCHED = ("uncertainty weighting", "DWA", "GradNorm", "cosine gate", "OL-AUX", "per-task RMS", "SLGrad")
 BASELINES = BATCHED + AGGREGATORS
 
 
@@ -47,7 +48,7 @@ def make_baseline(
         shared: The shared parameters.
         kinds: For each task "regression" or "classification".
         steps_per_epoch: Mini-batches of an epoch.
-        knobs: What the baseline's class takes besides.
+        knobs: What the baseline's class, or TorchJD's, takes besides; of the latter numbers [R], one per run.
 
     Raises:
         ValueError: If there is none of that name.
@@ -55,7 +56,12 @@ def make_baseline(
     """
     check_option("name", name, BASELINES)
     if name in AGGREGATORS:
-        return TorchJDWeighting(model, losses_fn, shared, partial(make_aggregator, name, len(kinds)), **knobs)
+        per_run = zip(*(values.tolist() for values in knobs.values()), strict=True)
+
+        def make() -> Any:
+            return make_aggregator(name, len(kinds), **dict(zip(knobs, next(per_run, ()), strict=True)))
+
+        return TorchJDWeighting(model, losses_fn, shared, make)
     own: dict[str, Callable[..., Baseline]] = {
         "uncertainty weighting": lambda **k: UncertaintyWeighting(
             model, losses_fn, kinds, getattr(model, "num_runs", None), **k
@@ -65,6 +71,7 @@ def make_baseline(
         "cosine gate": partial(CosineGate, model, losses_fn, shared),
         "OL-AUX": partial(OLAux, model, losses_fn, shared),
         "per-task RMS": partial(PerTaskRMS, model, losses_fn, shared),
+        "SLGrad": partial(SLGrad, model, losses_fn, shared),
     }
     return own[name](**knobs)
 

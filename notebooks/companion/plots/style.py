@@ -31,6 +31,7 @@ METHOD_COLOURS: dict[str, str] = {
     "GradNorm": "#D6C94F",
     "cosine gate": "#5B2A86",
     "OL-AUX": "#A583C9",
+    "SLGrad": "#D9C9EC",
     "per-task RMS": "#7A3B1D",
     "PCGrad": "#12423F",
     "CAGrad": "#245F5B",
@@ -38,6 +39,7 @@ METHOD_COLOURS: dict[str, str] = {
     "IMTL-G": "#579994",
     "Aligned-MTL": "#78B5B0",
     "Nash-MTL": "#9FD0CB",
+    "PCD": "#C6E6E2",
 }
 # Names under which studies show a method; an optimizer's name alone stands for its AdaTask form.
 _METHOD_OF = {

@@ -13,7 +13,7 @@ from companion.problems import synthetic_tasks
 from companion.problems.composed_batches import ListedBatches, list_batches, minor_counts
 from companion.train.devices import resolve_device
 from companion.train.losses import squared_losses
-from companion.train.problem import WITHHELD, Problem
+from companion.train.problem import WITHHELD, Problem, withholds
 from companion.train.stacked import RunData, StackedModel
 
 Configuration = Mapping[str, Any]
@@ -41,8 +41,8 @@ def prepare(c: Configuration, seeds: Sequence[int]) -> Problem:
 
     Args:
         c: As `draw`, and `dose`, `hidden`, `num_batches`, `batch_size`, `device`. With `jump_epoch` the training fold
-            keeps the target that the jump leads to. With `gain_data` "held out" a fifth of the training rows is
-            withheld, to be read as one batch.
+            keeps the target that the jump leads to. Where the configuration `withholds`, a fifth of the
+            training rows is kept from training, to be read as one batch.
         seeds: One per run.
     """
     device = resolve_device(c["device"])
@@ -61,7 +61,7 @@ def prepare(c: Configuration, seeds: Sequence[int]) -> Problem:
         return data if whole else replace(data, targets=data.targets[:, :num_tasks])
 
     rows, size = c["rows"][0], c["batch_size"]
-    used = round(rows * (1 - WITHHELD)) if c.get("gain_data") == "held out" else rows
+    used = round(rows * (1 - WITHHELD)) if withholds(c) else rows
     counts = np.zeros(c["num_batches"], dtype=np.int64)
     if drawn[0].clusters.any():
         counts = minor_counts(c["dose"], MINOR, size, c["num_batches"])

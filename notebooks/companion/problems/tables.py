@@ -27,7 +27,7 @@ from companion.data.mimic import REMAINING, SOURCE
 from companion.data.time_splits import time_splits
 from companion.networks.shared_bottom import SharedBottom, task_losses
 from companion.train.devices import resolve_device
-from companion.train.problem import WITHHELD, Problem
+from companion.train.problem import WITHHELD, Problem, withholds
 from companion.train.stacked import RunData, StackedModel
 
 MIMIC_FOLDER = "mimic3-benchmarks"  # what the benchmark's scripts call it
@@ -192,15 +192,15 @@ def prepare(c: Mapping[str, Any], seeds: Sequence[int]) -> Problem:
 
     Args:
         c: As `folds_of`, and `hidden`, `batch_size`, `device`; `dtype` "float32" for a network that would take long in
-            float64; with `gain_data` "held out" a fifth of the training rows is withheld; with `dropouts` the network
-            can drop units. The splits of its `seeds` are prepared together.
+            float64; where it `withholds`, a fifth of the training rows is kept from training; with
+            `dropouts` the network can drop units. The splits of its `seeds` are prepared together.
         seeds: One per run, each of them among `c["seeds"]`.
     """
     device, dtype = resolve_device(c["device"]), getattr(torch, c.get("dtype", "float64"))
     names = splits_of(c)
     folds = folds_of(c, names)
     train, withheld = folds.train, None
-    if c.get("gain_data") == "held out":
+    if withholds(c):
         train, withheld = withhold(train, WITHHELD, names)
     source = torch.tensor([names.index(seed // c.get("inits", 1)) for seed in seeds], device=device)
 

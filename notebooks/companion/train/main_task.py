@@ -28,7 +28,9 @@ Configuration = Mapping[str, Any]
 Prepare = Callable[[Configuration, Sequence[int]], Problem]
 Measure = Callable[[Problem], Mapping[str, NDArray[np.float64]]]  # of the trained runs on the test fold, `[R]` each
 OPTIONS = ("gain", "trial_step", "trial_moves", "negative", "normalise", "scale_heads")  # HydaLearn's, as named there
-KNOBS = {"rate": "rates", "scale": "scales", "decay": "decays", "dropout": "dropouts"}  # of a run -> of a configuration
+# A run's knob -> the list of its values in a configuration; the last three are OL-AUX's, GradNorm's and PCD's own.
+OWN_KNOBS = {"weight_lr": "weight_lrs", "alpha": "alphas", "tau": "taus"}
+KNOBS = {"rate": "rates", "scale": "scales", "decay": "decays", "dropout": "dropouts", **OWN_KNOBS}
 
 
 def configured(problem: Problem, losses_fn: LossesFn, c: Configuration) -> Weighting:
@@ -38,10 +40,13 @@ def configured(problem: Problem, losses_fn: LossesFn, c: Configuration) -> Weigh
         problem: Model and data.
         losses_fn: The losses, scaled or not.
         c: `method`; HydaLearn's `OPTIONS` where they depart from its defaults, and `gain_data`, "same" (default, the
-            mini-batch itself), "other" (another training batch) or "held out".
+            mini-batch itself), "other" (another training batch) or "held out"; a baseline's `OWN_KNOBS`, as in `train`.
     """
     method = c["method"]
-    options = {name: c[name] for name in OPTIONS if name in c} if method == "HydaLearn" else {}
+    options: dict[str, Any] = {name: c[name] for name in OPTIONS if name in c} if method == "HydaLearn" else {}
+    options |= {knob: _per_run(problem, c[name]) for knob, name in OWN_KNOBS.items() if name in c}
+    if method == "SLGrad":
+        options["draw"] = _gain_batches(problem)
     weighting = make_weighting(
         method, problem.model, losses_fn, problem.shared, kinds=problem.kinds,
         steps_per_epoch=problem.steps_per_epoch, **options,
@@ -68,30 +73,26 @@ def _gain_batches(problem: Problem) -> Callable[[], Batch]:
     return draw
 
 
-def train(
-    problem: Problem,
-    weighting: Weighting,
-    c: Configuration,
-    rates: Sequence[float],
-    decays: Sequence[float] | None = None,
-    dropouts: Sequence[float] | None = None,
-) -> History:
-    """Train with Adam for `c["epochs"]` epochs; the one of least validation loss is kept.
+def _per_run(problem: Problem, values: Sequence[float]) -> Tensor:
+    return problem.per_run(values).expand(len(problem.seeds))
+
+
+def train(problem: Problem, weighting: Weighting, c: Configuration, rates: Sequence[float]) -> History:
+    """Train for `c["epochs"]` epochs; the one of least validation loss is kept.
 
     Args:
         problem: Model and data.
         weighting: See `runs.train_epochs`.
-        c: `epochs`, and where runs are regularised `decays` and `dropouts`, lists.
+        c: `epochs`; `optimizer`, "Adam" (default) or "SGD"; where runs are regularised `decays`, decoupled weight
+            decay, and `dropouts`, shares of units, each a list of one value for all runs or of one per run.
         rates: Learning rate of each run.
-        decays: Decoupled weight decay of each run; by default the one in `c`.
-        dropouts: Share of units that each run drops; by default the one in `c`.
     """
     parameters = trained_parameters(problem.model, weighting)
-    optimizer = make_optimizer("Adam", parameters)
+    optimizer = make_optimizer(c.get("optimizer", "Adam"), parameters)
     if "decays" in c:
-        optimizer = DecayedAdam(parameters, problem.per_run(decays or c["decays"] * len(rates)))
-        shares = problem.per_run(dropouts or c["dropouts"] * len(rates))
-        weighting = Dropout(weighting, problem.model, problem.seeds, shares)
+        optimizer = DecayedAdam(parameters, _per_run(problem, c["decays"]))
+    if "dropouts" in c:
+        weighting = Dropout(weighting, problem.model, problem.seeds, _per_run(problem, c["dropouts"]))
     return train_runs(problem, weighting, optimizer, rates=problem.per_run(rates), epochs=c["epochs"])
 
 
@@ -129,22 +130,22 @@ def grid(
     """Train one method at every learning rate, auxiliary loss scale and seed.
 
     Args:
-        c: What `prepare` and `make` read, and `epochs`; `rates`, `scales` and `seeds` are lists, and so are `decays`
-            and `dropouts`, knobs as well, of a study that regularises its runs.
+        c: What `prepare`, `make` and `train` read; `rates`, `scales`, `seeds` and whatever else it holds of `KNOBS` are
+            lists, and every combination of their values is a run.
         prepare: Makes the problem.
         measure: See `outcome`.
         make: Builds the weighting.
 
     Returns:
-        Tidy rows by seed, rate, scale, where there are some decay and dropout, and metric, with the seconds of a run.
+        Tidy rows by seed, knob and metric, with the seconds of a run.
     """
     begin = time.perf_counter()
-    lists = (c[knobs] for knobs in (*KNOBS.values(), "seeds") if knobs in c)
-    *values, seeds = zip(*product(*lists), strict=True)
-    knobs = dict(zip(KNOBS, values, strict=False))  # knob -> [R]
+    names = {knob: name for knob, name in KNOBS.items() if name in c}
+    *values, seeds = zip(*product(*(c[name] for name in names.values()), c["seeds"]), strict=True)
+    knobs = dict(zip(names, values, strict=True))  # knob -> [R]
+    each = {**c, **{names[knob]: column for knob, column in knobs.items()}}
     problem = prepare(c, seeds)
-    weighting = make(problem, problem.scaled_losses(knobs["scale"]), c)
-    history = train(problem, weighting, c, knobs["rate"], knobs.get("decay"), knobs.get("dropout"))
+    history = train(problem, make(problem, problem.scaled_losses(knobs["scale"]), each), each, knobs["rate"])
     return outcome(problem, history, knobs, begin, measure)
 
 

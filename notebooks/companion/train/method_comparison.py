@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from companion.claims.statistics import Interval, Retuned, paired_interval
 from companion.store.results import Results
+from companion.train.main_task import KNOBS
 
 # Methods without an auxiliary loss scale to tune, which is 1 for them: these have none, or divide it out.
-UNSCALED = ("single task", "equal weights", "per-task RMS", "Nash-MTL")
+UNSCALED = ("single task", "equal weights", "per-task RMS", "Nash-MTL", "PCD")
 
 Cell = Callable[[Mapping[str, Any]], pd.DataFrame]
 
@@ -118,7 +119,7 @@ def choose(tuned: pd.DataFrame, method: str, knobs: Sequence[str] = ("scale", "r
     for name in reversed(knobs):
         grid = np.sort(settings[name].unique())
         value = settings[name][best]
-        if len(grid) > 1 and value in (grid[0], grid[-1]):
+        if len(grid) > 1 and value in (grid[0], grid[-1]) and value != 0:  # no decay is no edge
             beside = grid[1] if value == grid[0] else grid[-2]
             others = np.where(settings[name] == beside, means.fillna(np.inf), np.inf)
             told = _told_apart(losses.to_numpy()[best], losses.to_numpy()[np.argmin(others)], float(beside))
@@ -162,6 +163,7 @@ def compare(
     tune: Cell,
     train: Cell,
     rivals: int = 0,
+    knobs: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
 ) -> Comparison:
     """Tune every method on the tuning seeds and train it on the fresh ones.
 
@@ -177,6 +179,7 @@ def compare(
         train: Gives a cell of final runs.
         rivals: How many settings besides the chosen one, at most, are trained on the fresh seeds too: those that the
             tuning seeds hardly tell from it.
+        knobs: Method -> knob of `main_task.KNOBS` -> values to choose from, beside rates and scales.
     """
     tuned: list[pd.DataFrame] = []
     fresh: list[pd.DataFrame] = []
@@ -184,11 +187,14 @@ def compare(
     chosen: dict[str, Choice] = {}
     for method in methods:
         grid = {**base, "method": method, "rates": list(rates), "scales": [1.0] if method in UNSCALED else list(scales)}
+        further = (knobs or {}).get(method, {})
+        grid |= {KNOBS[knob]: list(values) for knob, values in further.items()}
         runs = results.cells([{**grid, "seeds": list(tuning_seeds)}], tune)
-        choice = chosen[method] = choose(runs, method, rivals=rivals)
+        choice = chosen[method] = choose(runs, method, ("scale", "rate", *further), rivals)
         tuned.append(runs)
         for number, setting in enumerate([choice.setting, *choice.rivals]):
             final = {**grid, "rates": [setting["rate"]], "scales": [setting["scale"]], "seeds": list(seeds)}
+            final |= {KNOBS[knob]: [setting[knob]] for knob in further}
             rows = results.cells([final], train)
             (beside if number else fresh).append(rows.assign(rival=number) if number else rows)
     parts = (pd.concat(rows, ignore_index=True) for rows in (tuned, fresh, beside))

@@ -1,11 +1,12 @@
 """The optimizers of the experiments: torch's and their AdaTask forms, with their defaults and a rate per run."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adagrad, Adam, Optimizer, RMSprop
+from torch.optim import SGD, Adagrad, Adam, Optimizer, RMSprop
 
 from mtlcore.adatask import AdaTaskAdagrad, AdaTaskAdam, AdaTaskRMSprop
 
@@ -15,6 +16,7 @@ OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], Callable[..., Optimizer]]]
     "RMSprop": (RMSprop, AdaTaskRMSprop),
     "Adam": (Adam, AdaTaskAdam),
 }
+ORDINARY = {name: ordinary for name, (ordinary, _) in OPTIMIZERS.items()} | {"SGD": partial(SGD, momentum=0.9)}
 
 
 def make_optimizer(
@@ -23,15 +25,14 @@ def make_optimizer(
     """Build an optimizer for `runs.train_step`, with `lr=1`.
 
     Args:
-        name: One of `OPTIMIZERS`.
+        name: One of `OPTIMIZERS`; an ordinary one may also be "SGD", with a momentum of 0.9.
         parameters: What it trains.
         num_tasks: T, for the AdaTask form.
         options: What the optimizer takes besides.
     """
-    ordinary, per_task = OPTIMIZERS[name]
     if num_tasks is None:
-        return ordinary(parameters, lr=1.0, **options)
-    return per_task(parameters, num_tasks=num_tasks, lr=1.0, **options)
+        return ORDINARY[name](parameters, lr=1.0, **options)
+    return OPTIMIZERS[name][1](parameters, num_tasks=num_tasks, lr=1.0, **options)
 
 
 def per_run(values: Tensor, like: Tensor) -> Tensor:

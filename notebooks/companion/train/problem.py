@@ -1,7 +1,8 @@
 """A problem: the model and the data of R runs, whatever method trains them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,11 @@ from companion.train.losses import ScaledLosses, auxiliary_scales, loss_weights
 from companion.train.stacked import Batch, LossesFn, RunData, StackedModel
 
 WITHHELD = 0.2  # share of the training rows that pays for a gain measured on held-out data
+
+
+def withholds(c: Mapping[str, Any]) -> bool:
+    """Whether a configuration measures gains on rows that it pays for by not training on them."""
+    return c.get("gain_data") == "held out" or c.get("method") == "SLGrad"
 
 
 @dataclass(frozen=True)
