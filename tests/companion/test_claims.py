@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from companion.claims.evidence import evidence_table, rulings
 from companion.claims.fields import Direction, fingerprint
 from companion.claims.register import DOMAINS, FOLDER, load_claims, load_not_testable
 from companion.claims.statistics import Interval
@@ -25,6 +26,8 @@ ROW: dict[str, Any] = {
     "certainty": "V",
     "our_design": "All of it.",
     "notebook": "02_x",
+    "kind": "primary",
+    "control": "",
     "figure": "02_y",
     "measure": "difference of losses",
     "direction": "lower",
@@ -393,11 +396,11 @@ def test_no_verdict_without_limits(direction: Direction, limits: tuple[float, fl
     [
         (["holds"], "holds"),
         (["holds", "holds"], "holds"),
-        (["holds", "undecided"], "holds in part"),
-        (["holds", "does not hold"], "holds in part"),
-        (["holds in part", "does not hold"], "holds in part"),
+        (["holds", "holds in part"], "holds in part"),
         (["holds in part", "holds in part"], "holds in part"),
-        (["undecided", "does not hold"], "undecided"),
+        (["holds", "undecided"], "undecided"),
+        (["holds", "does not hold"], "does not hold"),
+        (["undecided", "does not hold"], "does not hold"),
         (["does not hold", "does not hold"], "does not hold"),
     ],
 )
@@ -405,9 +408,30 @@ def test_combined_verdicts(verdicts: list[Verdict], expected: Verdict) -> None:
     assert combine(verdicts) == expected
 
 
+def test_a_control_is_a_sanity_row(tmp_path: Path) -> None:
+    planted = {**ROW, "id": "H1-planted", "kind": "sanity"}
+    claims = load_claims(folder=written(tmp_path, planted, {**ROW, "control": "H1-planted"}))
+    assert claims["H1-swap"].control == "H1-planted"
+    for control in ("H1-planted", "H1-none"):
+        rows = {**planted, "kind": "secondary"}, {**ROW, "control": control}
+        with pytest.raises(ValueError, match=f"field `control`, should be the id of a sanity row. Found `{control}`"):
+            load_claims(folder=written(tmp_path, *rows))
+
+
+def test_a_row_whose_control_fails_is_uninterpretable(tmp_path: Path) -> None:
+    planted = {**ROW, "id": "H1-planted", "kind": "sanity"}
+    claims = load_claims(folder=written(tmp_path, planted, {**ROW, "control": "H1-planted"}))
+    good, poor = Interval(-0.2, -0.3, -0.1, 20), Interval(0.2, 0.1, 0.3, 20)
+    for control, expected in ((good, "holds"), (poor, "uninterpretable")):
+        table = evidence_table(claims, {"H1-swap": {"a": good}, "H1-planted": {"a": control}})
+        assert rulings(claims, table)["H1-swap"] == expected
+
+
 def test_a_sentence_says_how_many_of_the_registered_comparisons_it_rests_on(tmp_path: Path) -> None:
     claim = load_claims(folder=written(tmp_path, ROW))["H1-swap"]
     good, poor = Interval(-0.2, -0.3, -0.1, 20), Interval(-0.2, -0.3, 0.1, 20)
-    assert rule_on(claim, [good, poor]) == "holds in part"
-    assert sentence(claim, [good, poor], "Less") == "H1-swap: holds in part. Less, asked at most -0.05"
+    assert rule_on(claim, [good, poor]) == "undecided"
+    assert rule_on(claim, [good, good], "holds in part") == "holds"
+    assert rule_on(claim, [good, good], "undecided") == "uninterpretable"
+    assert sentence(claim, [good, poor], "Less") == "H1-swap: undecided. Less, asked at most -0.05"
     assert sentence(claim, [good], "Less") == "H1-swap: holds (1 of 2 comparisons here). Less, asked at most -0.05"

@@ -53,7 +53,7 @@ def test_ledger_computes_verdicts_and_names_what_has_no_evidence() -> None:
     assert len(rows) == len(CLAIMS) + len(BARRED)
     assert rows.loc["H1-composition", "verdict"] == "holds"
     assert rows.loc["H1-composition", "effect"] == "0.20 [0.15, 0.25]"
-    assert rows.loc["H1-swap", "verdict"] == "holds in part"
+    assert rows.loc["H1-swap", "verdict"] == "does not hold"
     assert rows.loc["H1-swap", "effect"] == "\N{MINUS SIGN}0.200 to 0.000"
     assert rows.loc["H1-dose", "verdict"] == ledger_tables.NO_EVIDENCE
     assert set(rows.loc[list(BARRED), "verdict"]) == {"not testable here"}
@@ -75,12 +75,12 @@ def test_a_cell_says_the_verdict_in_words_or_counts_the_rows_that_disagree() -> 
     lines = ledger_tables.matrix(ledger.ledger(CLAIMS, evidence_table(CLAIMS, FOUND), BARRED)).splitlines()
     cells = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in lines if line.startswith("| **")}
     h1 = next(found for name, found in cells.items() if name.startswith("**H1**"))
-    assert h1[0].strip() == ("\u2714\xa01 \u25d0\xa01 \u2026\xa02<br>[02](notebooks/02_hydalearn_synthetic.ipynb)")
+    assert h1[0].strip() == ("\u2714\xa01 \u2718\xa01 \u2026\xa02<br>[02](notebooks/02_hydalearn_synthetic.ipynb)")
     assert h1[1].strip().startswith("\u2026 no full run yet (3)<br>[03]")
     assert h1[3].strip() == ""
     assert h1[5].strip().startswith("\u2013 not testable here<br>")
     assert lines[-1].startswith(
-        f"{len(CLAIMS) + len(BARRED)} registered claims: 1 \u2714 holds, 1 \u25d0 holds in part,"
+        f"{len(CLAIMS) + len(BARRED)} registered claims: 1 \u2714 holds, 1 \u2718 does not hold,"
     )
 
 

@@ -20,11 +20,10 @@ import numpy as np
 import pandas as pd
 
 from companion.claims.differences import compare
-from companion.claims.evidence import intervals_of
+from companion.claims.evidence import rulings
 from companion.claims.ledger_tables import OVERVIEW
 from companion.claims.register import Claim, load_claims
 from companion.claims.run_differences import compare_runs
-from companion.claims.verdicts import rule_on
 from companion.store import paths
 from companion.store.manifest import read_manifest
 
@@ -86,16 +85,13 @@ def verdicts(
         for found in (own, reference)
     )
     rows = []
-    for name, claim in claims.items():
+    for name in claims:
         old, new = (table[table["claim"] == name].set_index("comparison") for table in (theirs, yours))
         common = [comparison for comparison in old.index if comparison in new.index]
-        rulings = [
-            rule_on(claim, intervals_of(table))
-            for table in ([old.loc[common], new.loc[common]] if common else [old])
-            if len(table)
-        ]
-        if rulings:
-            rows.append((name, *(rulings if common else (*rulings, "")), len(common)))
+        if len(old):
+            kept = [table[table["comparison"].isin(common) | (table["claim"] != name)] for table in (theirs, yours)]
+            ruled = [rulings(claims, table if common else theirs)[name] for table in kept]
+            rows.append((name, ruled[0], ruled[1] if common else "", len(common)))
     return pd.DataFrame(rows, columns=["claim", "committed", "yours", "comparisons"])
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from companion.claims.register import Claim
 from companion.claims.statistics import Interval
-from companion.claims.verdicts import verdict
+from companion.claims.verdicts import Verdict, rule_on, verdict
 
 
 def evidence_table(claims: Mapping[str, Claim], evidence: Mapping[str, Mapping[str, Interval]]) -> pd.DataFrame:
@@ -51,6 +51,13 @@ def evidence_table(claims: Mapping[str, Claim], evidence: Mapping[str, Mapping[s
             for comparison, interval in comparisons.items()
         ]
     return pd.DataFrame(rows)
+
+
+def rulings(claims: Mapping[str, Claim], table: pd.DataFrame) -> dict[str, Verdict]:
+    """Compute the verdicts that an evidence table gives; a row whose control does not hold in it is uninterpretable."""
+    found = {str(name): intervals_of(rows) for name, rows in table.groupby("claim") if name in claims}
+    alone = {name: rule_on(claims[name], intervals) for name, intervals in found.items()}
+    return {name: rule_on(claims[name], rows, alone.get(claims[name].control)) for name, rows in found.items()}
 
 
 def intervals_of(table: pd.DataFrame) -> list[Interval]:

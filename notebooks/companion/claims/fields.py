@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 CERTAINTY = ("V", "2", "D", "I", "?")  # verified, second hand, derived here, inferred, unknown
 Direction = Literal["higher", "lower", "within"]
 DIRECTIONS = get_args(Direction)
+Kind = Literal["primary", "secondary", "sanity"]
+KINDS = get_args(Kind)
 
 # A check and what it asks for, in words.
 Fields = Mapping[str, tuple[Callable[[Any], bool], str]]
@@ -51,6 +53,8 @@ STATED: Fields = {
 # A row of [[group.test]], which full runs decide.
 TESTED: Fields = {
     **STATED,
+    "kind": (lambda v: v in KINDS, f"one of {', '.join(KINDS)}"),
+    "control": (lambda v: isinstance(v, str), "the id of a sanity row, or empty"),
     "our_design": _TEXT,
     "figure": _STEM,
     "measure": _TEXT,
@@ -109,4 +113,6 @@ def fingerprint(row: Mapping[str, Any]) -> str:
     decides = {field: row[field] for field in _DECIDES}
     decides["rule"] = "one" if row["comparisons"] == 1 else "every"  # as rows said it when they were registered
     decides["smallest"], decides["confidence"] = float(row["smallest"]), float(row["confidence"])
+    if row["control"]:  # the first rows had none
+        decides["control"] = row["control"]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from companion.claims.evidence import intervals_of
+from companion.claims.evidence import intervals_of, rulings
 from companion.claims.fields import Direction
 from companion.claims.ledger_tables import (
     IN_WORDS,
@@ -26,7 +26,7 @@ from companion.claims.ledger_tables import (
     matrix,
 )
 from companion.claims.register import DOMAINS, Claim, NotTestable, load_claims, load_not_testable
-from companion.claims.verdicts import ends, rule_on
+from companion.claims.verdicts import Verdict, ends
 from companion.store import paths
 from companion.store.manifest import read_manifest, read_numbers
 from companion.store.writing import sentence, write
@@ -62,7 +62,7 @@ def ledger(
         not_testable: The rows that nothing here can decide.
 
     Returns:
-        One row per registered claim, by group and domain: claim, group, domain, verdict, effect (in the measure's
+        One row per registered claim, by group and domain: claim, group, domain, kind, verdict, effect (in the measure's
         units, with the interval of a single comparison), counts_from, comparisons, notebook, certainty.
 
     Raises:
@@ -78,33 +78,34 @@ def ledger(
             )
         if name not in claims:
             raise ValueError(f"The evidence should be about registered claims. Found {name!r}. Run make full anew.")
-    rows = [_row(claim, found[found["claim"] == name]) for name, claim in claims.items()]
+    ruled = rulings(claims, found)
+    rows = [_row(claim, found[found["claim"] == name], ruled.get(name)) for name, claim in claims.items()]
     rows += [
-        {"claim": name, "group": name[:2], "domain": OFFICIAL, "verdict": NOT_TESTABLE, "effect": "", "counts_from": ""}
-        | {"comparisons": "", "notebook": claim.notebook, "certainty": claim.certainty}
+        {"claim": name, "group": name[:2], "domain": OFFICIAL, "kind": "", "verdict": NOT_TESTABLE, "effect": ""}
+        | {"counts_from": "", "comparisons": "", "notebook": claim.notebook, "certainty": claim.certainty}
         for name, claim in barred.items()
     ]
     rows.sort(key=lambda row: (list(IN_WORDS).index(row["group"]), [*DOMAINS, OFFICIAL].index(row["domain"])))
     return pd.DataFrame(rows)
 
 
-def _row(claim: Claim, found: pd.DataFrame) -> dict[str, str]:
+def _row(claim: Claim, found: pd.DataFrame, ruling: Verdict | None) -> dict[str, str]:
     intervals = intervals_of(found)
     if len(intervals) > claim.comparisons:
         raise ValueError(
             f"The evidence for {claim.id} should be at most the {claim.comparisons} registered comparisons. "
             f"Found {len(intervals)}. Register them, or leave them out."
         )
-    ruling, effect = NO_EVIDENCE, ""
+    effect = ""
     if intervals:
-        ruling = rule_on(claim, intervals)
         least, most, low, high = ends(intervals, decimals(claim))
         effect = f"{least} [{low}, {high}]" if len(intervals) == 1 else f"{least} to {most}"
     return {
         "claim": claim.id,
         "group": claim.group,
         "domain": claim.domain,
-        "verdict": ruling,
+        "kind": claim.kind,
+        "verdict": ruling or NO_EVIDENCE,
         "effect": effect.replace("-", "\N{MINUS SIGN}"),
         "counts_from": f"{BOUNDS[claim.direction]}{claim.smallest:g}",
         "comparisons": f"{len(intervals)} of {claim.comparisons}",

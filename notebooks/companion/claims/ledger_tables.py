@@ -14,6 +14,7 @@ SYMBOLS = {
     "holds in part": "\N{CIRCLE WITH LEFT HALF BLACK}",
     "undecided": "\N{WHITE CIRCLE}",
     "does not hold": "\N{HEAVY BALLOT X}",
+    "uninterpretable": "\N{EMPTY SET}",
     NO_EVIDENCE: "\N{HORIZONTAL ELLIPSIS}",
     NOT_TESTABLE: "\N{EN DASH}",
 }

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from companion.claims.fields import CHANGE, TESTED, Direction, check, error, fingerprint
+from companion.claims.fields import CHANGE, TESTED, Direction, Kind, check, error, fingerprint
 from companion.claims.rows import rows_of
 from companion.store import paths
 
@@ -48,6 +48,9 @@ class Claim:
         certainty: How sure it is that the source says so: V verified, 2 second hand, D derived, I inferred, ? unknown.
         our_design: What of the test is ours.
         notebook: File stem.
+        kind: "primary" answers a question of the papers, "secondary" looks further, "sanity" checks what was planted or
+            derived.
+        control: Id of the sanity row without which this one says nothing; empty where it needs none.
         figure: File stem of the figure that shows the intervals.
         measure: What one seed gives, as a number.
         direction: "higher" or "lower" where the claim says so, "within" where it says there is no difference.
@@ -68,6 +71,8 @@ class Claim:
     certainty: str
     our_design: str
     notebook: str
+    kind: Kind
+    control: str
     figure: str
     measure: str
     direction: Direction
@@ -165,12 +170,16 @@ def load_claims(notebook: str | None = None, folder: Path = FOLDER) -> dict[str,
         ValueError: A row does not follow the rules; the sentence names file, row and field.
     """
     claims = [(at, row) for at, row in _read(notebook, folder) if isinstance(row, Claim)]
+    named = {claim.id: claim for _, claim in claims}
+    for at, claim in claims:
+        if claim.control and (claim.control not in named or named[claim.control].kind != "sanity"):
+            raise error(at, "control", "the id of a sanity row", f"`{claim.control}`", "Name one, or leave it out.")
     for (at, claim), (_, other) in product(claims, claims):
         both = sorted(set(claim.fresh_seeds) & set(other.tuning_seeds)) if claim.notebook == other.notebook else []
         if both:
             found = f"seed {both[0]} in both"
             raise error(at, "fresh_seeds", f"apart from the tuning seeds of {other.id}", found, "Move one of them.")
-    return {claim.id: claim for _, claim in claims}
+    return named
 
 
 def load_not_testable(folder: Path = FOLDER) -> dict[str, NotTestable]:

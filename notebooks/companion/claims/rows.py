@@ -11,7 +11,7 @@ from typing import Any
 
 from companion.claims.fields import NOT_TESTABLE, TESTED, Fields, check, error
 
-KINDS: Mapping[str, Fields] = {"test": TESTED, "not_testable": NOT_TESTABLE}
+TABLES: Mapping[str, Fields] = {"test": TESTED, "not_testable": NOT_TESTABLE}
 
 
 def rows_of(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -29,13 +29,13 @@ def rows_of(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     except tomllib.TOMLDecodeError as problem:
         raise ValueError(f"File `{path}` should be TOML. Found: {problem}. Mend that line.") from problem
     texts = shared.pop("texts", {})
-    shared.setdefault("changes", [])  # none, unless a row lists its own
+    shared = {"changes": [], "control": "", **shared}  # none, unless a row has its own
     for group in _tables(shared, "group", at):
-        rows = {kind: _tables(group, kind, at) for kind in KINDS}
+        rows = {kind: _tables(group, kind, at) for kind in TABLES}
         if not any(rows.values()):
             raise ValueError(f"{at} should hold rows in every group. Found none in {group!r}. Add [[group.test]].")
-        for kind, fields in KINDS.items():
-            alien = {field for other in KINDS.values() for field in other} - set(fields)
+        for kind, fields in TABLES.items():
+            alien = {field for other in TABLES.values() for field in other} - set(fields)
             stated = {field: value for field, value in {**shared, **group}.items() if field not in alien}
             for number, own in enumerate(rows[kind], start=1):
                 row = f"{at}, row `{own['id'] if isinstance(own.get('id'), str) else f'number {number}'}`"

@@ -7,7 +7,7 @@ from companion.claims.fields import Direction
 from companion.claims.register import Claim
 from companion.claims.statistics import Interval
 
-Verdict = Literal["holds", "holds in part", "does not hold", "undecided"]
+Verdict = Literal["holds", "holds in part", "does not hold", "undecided", "uninterpretable"]
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -51,14 +51,24 @@ def verdict(interval: Interval, direction: Direction, smallest: float) -> Verdic
 
 
 def combine(verdicts: Sequence[Verdict]) -> Verdict:
-    """Compute the verdict on a claim about every comparison: all alike, or in part when some hold, else undecided."""
-    if len(set(verdicts)) == 1:
-        return verdicts[0]
-    return "holds in part" if {"holds", "holds in part"} & set(verdicts) else "undecided"
+    """Compute the verdict on a claim about every comparison: one refutes it, and else one undecided leaves it open.
+
+    The logic is Kleene's, of true, false and unknown; "holds in part" is what all of them say at least.
+    """
+    order: tuple[Verdict, ...] = ("does not hold", "undecided", "holds in part", "holds")
+    return min(verdicts, key=order.index)
 
 
-def rule_on(claim: Claim, intervals: Sequence[Interval]) -> Verdict:
-    """Compute the verdict on a claim from the intervals at hand, which may be fewer than are registered."""
+def rule_on(claim: Claim, intervals: Sequence[Interval], control: Verdict | None = None) -> Verdict:
+    """Compute the verdict on a claim from the intervals at hand, which may be fewer than are registered.
+
+    Args:
+        claim: As registered.
+        intervals: Of its comparisons.
+        control: The verdict on its control, if it has one: where that fails, the claim's test says nothing.
+    """
+    if control not in (None, "holds", "holds in part"):
+        return "uninterpretable"
     return combine([verdict(interval, claim.direction, claim.smallest) for interval in intervals])
 
 
