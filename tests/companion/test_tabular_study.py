@@ -89,6 +89,7 @@ def test_folds_are_prepared_once_and_as_asked() -> None:
     few = folds_of({**BASE, "train_rows": 100}, [5, 6])
     assert few.train.inputs.shape == (2, 100, 4)
     assert np.array_equal(few.test.inputs, plain.test.inputs)
+    assert folds_of({**BASE, "validation_rows": 30}, [5, 6]).validation.inputs.shape == (2, 30, 4)
     scarce = folds_of({**BASE, "main_labels": 60}, [5, 6])
     assert (~np.isnan(scarce.train.targets[:, 0])).sum(1).tolist() == [60, 60]
     assert scarce.validation.targets.shape[2] == 20  # in proportion, and no row without a main label
@@ -99,6 +100,8 @@ def test_folds_are_prepared_once_and_as_asked() -> None:
         folds_of({**BASE, "protocol": "random"}, [5])
     with pytest.raises(ValueError, match=r"Found `train_rows = 301`"):
         folds_of({**BASE, "train_rows": 301}, [5])
+    with pytest.raises(ValueError, match=r"rows of the validation fold, 100. Found `validation_rows = 101`"):
+        folds_of({**BASE, "validation_rows": 101}, [5])
     with pytest.raises(ValueError, match=r"Found 'made up'"):
         folds_of({**BASE, "horizon_days": 7}, [5])
 

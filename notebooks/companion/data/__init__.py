@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from companion.data.credit_cards import load_credit_cards
 from companion.data.fannie_mae import load_fannie_mae
+from companion.data.flights import load_flights
 from companion.data.freddie_mac import load_freddie_mac
 from companion.data.lending_club import load_lending_club
 from companion.data.mimic import load_mimic
@@ -22,6 +23,7 @@ from companion.data.time_splits import time_splits
 
 TABULAR_TASKS: dict[str, Callable[..., TabularTask]] = {
     "credit_cards": load_credit_cards,
+    "flights": load_flights,
     "lending_club": load_lending_club,
     "mortality": load_support2,
     "mortgages": load_mortgages,
@@ -39,6 +41,7 @@ __all__ = [
     "hide_main_labels",
     "load_credit_cards",
     "load_fannie_mae",
+    "load_flights",
     "load_freddie_mac",
     "load_lending_club",
     "load_mimic",

@@ -46,7 +46,17 @@ PROTOCOLS = ("repeated", "time")
 # than that before it, whose rows are more than are trained on here.
 TIME_SHARES = {"validation": 0.2, "test": 0.3}
 # Of a configuration, what decides its folds beside the seeds; those that it lacks are None.
-DECIDES = ("dataset", "protocol", "periods", "main_labels", "train_rows", "horizon_days", "auxiliaries", "files")
+DECIDES = (
+    "dataset",
+    "protocol",
+    "periods",
+    "main_labels",
+    "train_rows",
+    "validation_rows",
+    "horizon_days",
+    "auxiliaries",
+    "files",
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ def folds_of(configuration: Mapping[str, Any], seeds: Sequence[int]) -> Folds:
             - `protocol`: "repeated" (default; stratified, or by whole groups where the data have groups) or "time",
               with `periods`, the first period of the validation and of the test window;
             - `main_labels`: how many main labels a training fold keeps, see `hide_main_labels`;
-            - `train_rows`: how many rows of the training fold are used, drawn by the split's seed;
+            - `train_rows` and `validation_rows`: how many rows of these folds are used, drawn by the split's seed;
             - `auxiliaries` of the data sets that have a choice (`OPTIONS`; "mimic" reads
               `MTLCORE_DATA/mimic3-benchmarks`), and `horizon_days` of the mortality data;
             - `files` of the datasets "freddie_mac" (origination, performance) and "fannie_mae" (one), their names in
@@ -115,7 +125,9 @@ def _folds(decides: tuple[Any, ...], seeds: tuple[int, ...]) -> Folds:
         train, validation = hide_main_labels(task, train, validation, chosen["main_labels"], seeds)
         validation = _labelled(validation)
     if chosen["train_rows"] is not None:
-        train = _subsample(train, chosen["train_rows"], seeds)
+        train = _subsample(train, "train", chosen["train_rows"], seeds)
+    if chosen["validation_rows"] is not None:
+        validation = _subsample(validation, "validation", chosen["validation_rows"], seeds)
     return Folds(task, train, validation, test, ratio)
 
 
@@ -161,12 +173,12 @@ def _labelled(fold: Fold) -> Fold:
     return _take(fold, [np.flatnonzero(~np.isnan(main)) for main in fold.targets[:, 0]])
 
 
-def _subsample(fold: Fold, count: int, seeds: Sequence[int]) -> Fold:
+def _subsample(fold: Fold, name: str, count: int, seeds: Sequence[int]) -> Fold:
     rows = fold.inputs.shape[1]
     if not 1 <= count <= rows:
         raise ValueError(
-            f"Parameter `train_rows` should be between 1 and the rows of a training fold, {rows}. "
-            f"Found `train_rows = {count}`. Pass None for all of them."
+            f"Parameter `{name}_rows` should be between 1 and the rows of the {name} fold, {rows}. "
+            f"Found `{name}_rows = {count}`. Pass None for all of them."
         )
     return _take(fold, [np.sort(np.random.default_rng([seed, 7]).permutation(rows)[:count]) for seed in seeds])
 
