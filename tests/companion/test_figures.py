@@ -159,6 +159,15 @@ def test_shown_images_are_small_and_look_alike(place: Path) -> None:
     assert len(shown) < image.stat().st_size / 2
 
 
+def test_a_notebook_shows_the_saved_image_by_its_name(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[bytes, dict[str, str]]] = []
+    monkeypatch.setattr(figures, "get_ipython", object)
+    monkeypatch.setattr(figures, "display", lambda image, metadata: shown.append((image.data, metadata)))
+    image = save()
+    assert shown == [(figures.half_size(image), {"figure": "toy"})]
+    assert plt.get_fignums() == []  # nothing is left for plt.show() to draw once more
+
+
 def test_the_users_own_settings_change_nothing(place: Path) -> None:
     before = save().read_bytes()
     mpl.rcParams.update({"text.usetex": True, "font.family": "serif", "lines.marker": "x", "axes.facecolor": "red"})

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.figure
+import matplotlib.pyplot as plt
 import pandas as pd
-from PIL import Image
+import PIL.Image
+from IPython import get_ipython
+from IPython.display import Image, display
 
 from companion.store import paths
 from companion.store.manifest import damaged, lock_file, manifest_file, read_manifest
@@ -41,12 +44,12 @@ def save_figure(
     seeds: Sequence[int],
     data_checksums: Mapping[str, str],
 ) -> Path:
-    """Save a figure as PNG and PDF with its numbers as CSV, and enter it in the manifest of its folder.
+    """Save a figure as PNG and PDF with its numbers as CSV, enter it in its folder's manifest, and show it in a notebook.
 
     The bytes depend on the figure only (for one version of matplotlib); no file is ever seen half written.
 
     Args:
-        fig: the figure; it is not closed, and its layout stays as it is saved.
+        fig: the figure; its layout stays as it is saved, and a notebook closes it, for it need not be drawn again.
         stem: the files' name without ending, for example `"03_weights"`.
         data: the aggregates that are drawn, one row per mark, at most 2,000 rows. Its index is not saved.
         notebook: file stem of the notebook that makes the figure.
@@ -95,14 +98,18 @@ def save_figure(
             fig.set_layout_engine("none")  # it is settled; to lay all out anew would take as long as to draw it
         contents[folder / f"{stem}.csv"] = csv
         write(contents | manifest_file(folder, figures | {stem: entry}))
-    return folder / f"{stem}.png"
+    image_file = folder / f"{stem}.png"
+    if get_ipython() is not None:
+        display(Image(data=half_size(image_file)), metadata={"figure": stem})
+        plt.close(fig)
+    return image_file
 
 
 def half_size(image: Path) -> bytes:
     """A PNG at half the resolution in 256 colours: a notebook holds every figure, and few readers load megabytes."""
     small = io.BytesIO()
     try:
-        with Image.open(image) as full:
+        with PIL.Image.open(image) as full:
             full.convert("RGB").reduce(2).quantize().save(small, format="PNG", optimize=True)
     except (OSError, ValueError, SyntaxError, EOFError, zlib.error) as error:
         raise damaged(image) from error

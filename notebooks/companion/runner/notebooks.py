@@ -195,7 +195,8 @@ def record(path: Path) -> None:
             cell["outputs"] = _merge_streams(cell["outputs"])
             for output in cell["outputs"]:
                 if "image/png" in output.get("data", {}):
-                    output["metadata"] = {"alt": _in_words(notebook["cells"], position)}  # for who does not see it
+                    named = {name: stem for name, stem in output["metadata"].items() if name == "figure"}
+                    output["metadata"] = named | {"alt": _in_words(notebook["cells"], position)}  # for who does not see
     notebook["metadata"] = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python", "file_extension": ".py"},  # nbconvert names scripts by it
