@@ -1,15 +1,19 @@
 """The evidence of claims: tables, a figure, verdicts computed from committed files, a README that is not stale."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 from companion.claims import ledger, ledger_tables
-from companion.claims.evidence import evidence_table, intervals_of
+from companion.claims.evidence import evidence_table, intervals_of, rulings
+from companion.claims.fields import KINDS
 from companion.claims.register import Claim, load_claims, load_not_testable
 from companion.claims.statistics import Interval
-from companion.plots.effects import draw_evidence
+from companion.claims.words import IN_PLURAL, IN_WORDS, NO_EVIDENCE, ROWS, without_domain
+from companion.plots.effects import EDGE, VERDICT_STYLES, draw_evidence
 from companion.store import paths
 
 CLAIMS, BARRED = load_claims(), load_not_testable()
@@ -35,16 +39,32 @@ def test_evidence_that_cannot_count_is_refused(evidence: dict[str, dict[str, Int
         evidence_table(CLAIMS, evidence)
 
 
-def test_figure_points_to_the_right_where_the_claim_is_right() -> None:
-    fig = draw_evidence(evidence_table(CLAIMS, FOUND), "title")
+def test_the_figure_of_claims_has_a_line_per_row_with_its_verdict_in_words() -> None:
+    table = evidence_table(CLAIMS, FOUND)
+    fig = draw_evidence(table, "title")
     (ax,) = fig.axes
-    marks = {line.get_ydata()[0]: line.get_xdata()[0] for line in ax.lines if line.get_marker() not in ("None", "")}  # type: ignore[index]
+    words = [text.get_text() for text in ax.texts]
+    verdicts = rulings({name: CLAIMS[name] for name in FOUND}, table)
+    assert [word for word in words if word in VERDICT_STYLES] == [
+        verdicts[name] for name in sorted(FOUND, key=lambda name: KINDS.index(CLAIMS[name].kind))
+    ]
+    assert (
+        sum(word.endswith("swapped weights, i.i.d., of 2") for word in words) == 1
+    )  # the comparison that decides is named
+    thin = [line for line in ax.lines if line.get_marker() == "|" and len(np.ravel(line.get_xdata()))]
     smallest = CLAIMS["H1-swap"].smallest
-    rows = {text.get_text(): y for y, text in zip(ax.get_yticks(), ax.get_yticklabels(), strict=True)}
-    assert marks[rows["Beta-mixed"]] == pytest.approx(0.2 / smallest)  # the claim is that the difference is negative
-    assert marks[1] == pytest.approx(0.2 / CLAIMS["H1-composition"].smallest)
-    headings = [text.get_text() for text in ax.texts]
-    assert headings == ["H1-composition:  holds 1", "H1-swap:  holds 1, does not hold 1"]
+    assert [np.ravel(line.get_xdata()).tolist() for line in thin] == [
+        [pytest.approx(0.2 / smallest)]
+    ]  # lower: mirrored
+    plt.close(fig)
+
+
+def test_what_lies_beyond_the_figure_is_marked_at_its_edge_with_its_number() -> None:
+    far = {"H1-composition": {"i.i.d.": Interval(1.0, 0.9, 1.1, 20)}}
+    fig = draw_evidence(evidence_table(CLAIMS, far), "title")
+    (ax,) = fig.axes
+    assert "10" in [text.get_text() for text in ax.texts]
+    assert max(np.ravel(line.get_xdata()).max() for line in ax.lines if line.get_marker() == ">") == EDGE
     plt.close(fig)
 
 
@@ -55,10 +75,10 @@ def test_ledger_computes_verdicts_and_names_what_has_no_evidence() -> None:
     assert rows.loc["H1-composition", "effect"] == "0.20 [0.15, 0.25]"
     assert rows.loc["H1-swap", "verdict"] == "does not hold"
     assert rows.loc["H1-swap", "effect"] == "\N{MINUS SIGN}0.200 to 0.000"
-    assert rows.loc["H1-dose", "verdict"] == ledger_tables.NO_EVIDENCE
+    assert rows.loc["H1-dose", "verdict"] == NO_EVIDENCE
     assert set(rows.loc[list(BARRED), "verdict"]) == {"not testable here"}
     order = list(rows["group"])
-    assert order == sorted(order, key=list(ledger_tables.IN_WORDS).index)
+    assert order == sorted(order, key=list(IN_WORDS).index)
 
 
 def test_ledger_refuses_evidence_beyond_the_register() -> None:
@@ -71,26 +91,54 @@ def test_ledger_refuses_evidence_beyond_the_register() -> None:
         ledger.ledger(CLAIMS, pd.DataFrame({"claim": ["A4-tiktok"]}), BARRED)
 
 
-def test_a_cell_says_the_verdict_in_words_or_counts_the_rows_that_disagree() -> None:
-    lines = ledger_tables.matrix(ledger.ledger(CLAIMS, evidence_table(CLAIMS, FOUND), BARRED)).splitlines()
-    cells = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in lines if line.startswith("| **")}
-    h1 = next(found for name, found in cells.items() if name.startswith("**H1**"))
-    assert h1[0].strip() == ("\u2714\xa01 \u2718\xa01 \u2026\xa02<br>[02](notebooks/02_hydalearn_synthetic.ipynb)")
-    assert h1[1].strip().startswith("\u2026 no full run yet (3)<br>[03]")
-    assert h1[3].strip() == ""
-    assert h1[5].strip().startswith("\u2013 not testable here<br>")
-    assert lines[-1].startswith(
-        f"{len(CLAIMS) + len(BARRED)} registered claims: 1 \u2714 holds, 1 \u2718 does not hold,"
-    )
+def test_kinds_are_counted_apart() -> None:
+    table = ledger.ledger(CLAIMS, evidence_table(CLAIMS, FOUND), BARRED)
+    for line, kind in zip(ledger_tables.counts_by_kind(table).splitlines()[2:], KINDS, strict=False):
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        rows = [claim.id for claim in CLAIMS.values() if claim.kind == kind]
+        assert cells[:2] == [IN_PLURAL[kind], str(len(rows))]
+        assert sum(int(cell or 0) for cell in cells[2:]) == len(rows)
+    assert ledger_tables.counts_by_kind(table).splitlines()[-1].startswith(f"| the papers' own data | {len(BARRED)} |")
+    assert f"{len(BARRED)} not testable here" in ledger_tables.in_one_sentence(table)
+
+
+def test_half_the_smallest_effect_is_found_more_often_and_twice_less() -> None:
+    claim = next(claim for claim in CLAIMS.values() if claim.kind == "primary")
+    claim = replace(claim, direction="higher", smallest=0.1, control="")
+    table = evidence_table({claim.id: claim}, {claim.id: {"x": Interval(0.12, 0.06, 0.18, 20)}})
+    lines = ledger_tables.counts_at_other_sizes({claim.id: claim}, table).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["half", "as registered", "twice"]
+    assert [cell.strip() for cell in lines[0].split("|")[3:-1]] == ["✔ holds", "◐ holds in part", "✘ does not hold"]
+    assert [[cell.strip() for cell in line.split("|")[3:-1]] for line in lines[2:]] == [
+        ["1", "", ""],
+        ["", "1", ""],
+        ["", "", "1"],
+    ]
+
+
+def test_every_row_stands_in_one_table_with_power_and_the_verdicts_of_both_rounds() -> None:
+    table = ledger.ledger(CLAIMS, ledger.evidence(), BARRED)
+    shown = dict(ledger_tables.row_by_row(table, CLAIMS, ledger.evidence(), BARRED))
+    named = [line.split("|")[1].strip() for content in shown.values() for line in content.splitlines()[2:]]
+    assert {*CLAIMS, *BARRED} <= set(named)
+    assert len(named) == len(set(named))
+    primary = next(content for words, content in shown.items() if words.startswith("Primary"))
+    for line in primary.splitlines()[2:]:
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        assert 0 <= int(cells[6].removesuffix(" %")) <= 100
+        assert " → " in cells[8] or cells[8] == "new"
+
+
+def test_a_primary_row_says_what_it_asks_in_words() -> None:
+    assert [
+        claim.id for claim in CLAIMS.values() if claim.kind == "primary" and without_domain(claim.id) not in ROWS
+    ] == []
 
 
 def test_what_is_ours_is_no_claim_of_a_paper() -> None:
     table = ledger.ledger(CLAIMS, ledger.evidence(), BARRED)
     ours = table[table["group"] == "ours"]
     assert set(ours["claim"]) == {name for name, claim in CLAIMS.items() if claim.certainty == "D"} != set()
-    with_them, without = (ledger_tables.matrix(t).splitlines()[:-2] for t in (table, table.drop(ours.index)))
-    assert with_them[:-1] == without[:-1]
-    assert with_them[-1] != without[-1]
 
 
 # The committed evidence.
@@ -104,16 +152,17 @@ def test_every_testable_claim_has_its_evidence() -> None:
     assert lacking == {}, "run make full, then make claims"
 
 
-def test_readme_shows_the_verdicts_of_the_committed_evidence() -> None:
+def test_readme_shows_what_the_committed_evidence_says() -> None:
     readme = (paths.ROOT / "README.md").read_text(encoding="utf-8")
-    current = ledger_tables.matrix(ledger.ledger(CLAIMS, ledger.evidence(), BARRED))
+    found = ledger.evidence()
+    current = ledger.what_was_found(CLAIMS, found, ledger.ledger(CLAIMS, found, BARRED))
     assert ledger.with_ledger(readme, current) == readme, "run make claims"
 
 
 def test_readme_without_markers_is_refused(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# no markers\n")
     with pytest.raises(ValueError, match="one pair of markers"):
-        ledger.write_readme(tmp_path / "README.md", ledger.ledger(CLAIMS, ledger.evidence(), BARRED))
+        ledger.write_readme(tmp_path / "README.md", "what was found")
     assert (tmp_path / "README.md").read_text() == "# no markers\n"
 
 

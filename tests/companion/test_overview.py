@@ -10,15 +10,21 @@ import pandas as pd
 import pytest
 import torch
 from companion.claims import ledger
-from companion.claims.ledger_tables import full_table, in_one_sentence, not_testable_table
+from companion.claims import ledger_tables as tables
+from companion.claims.evidence import rulings
+from companion.claims.findings import in_sentences
+from companion.claims.lines import lines
 from companion.claims.register import load_claims, load_not_testable
+from companion.plots.effects import VERDICT_STYLES
 from companion.store import paths
 from companion.store.manifest import read_manifest
 from companion.studies.overview.pictures import PAIR, divide, draw_adatask, draw_hydalearn, weigh
-from companion.studies.overview.verdict_figure import draw_verdicts, verdict_lines
+from companion.studies.overview.verdict_figure import draw_verdicts
 
 CLAIMS, BARRED = load_claims(), load_not_testable()
 FOUND = ledger.evidence()
+VERDICTS = rulings(CLAIMS, FOUND)
+LINES = lines(CLAIMS, FOUND, VERDICTS)
 NOTEBOOK = paths.NOTEBOOKS / "00_overview.ipynb"
 
 
@@ -41,69 +47,51 @@ def shown(notebook: Path) -> tuple[str, list[str]]:
 
 def test_the_overview_shows_the_verdicts_of_the_committed_evidence() -> None:
     table = ledger.ledger(CLAIMS, FOUND, BARRED)
-    printed, markdown = shown(NOTEBOOK)
-    assert in_one_sentence(table) in printed, "run make claims"
-    assert markdown == [full_table(table), not_testable_table(BARRED)], "run make claims"
+    assert shown(NOTEBOOK)[1] == [
+        in_sentences(CLAIMS, FOUND, VERDICTS),
+        tables.counts_by_kind(table),
+        tables.counts_at_other_sizes(CLAIMS, FOUND),
+        *(tables.folded(*part) for part in tables.row_by_row(table, CLAIMS, FOUND, BARRED)),
+        tables.folded("Every change of a registered row, with its reason", tables.changes_table(CLAIMS)),
+    ], "run make claims"
 
 
 def test_the_overview_shows_the_committed_figures() -> None:
     figures = read_manifest(paths.COMMITTED_FIGURES)
     lines = [line for line in shown(NOTEBOOK)[0].splitlines() if ", full profile, " in line]
-    assert len(lines) >= 6
+    assert len(lines) == 3
     for line in lines:
         assert figures[line.split(",")[0]]["digest"][:12] in line, "run make claims"
 
 
 def test_the_figure_of_verdicts_is_drawn_from_the_committed_evidence() -> None:
     drawn = pd.read_csv(paths.COMMITTED_FIGURES / "00_verdicts.csv")
-    expected = verdict_lines(CLAIMS, FOUND)
-    text = ["claim", "group", "domain", "label", "verdict", "direction", "comparisons"]
-    assert drawn[text].to_dict("list") == expected[text].to_dict("list"), "run make claims"
-    numbers = ["least", "middle", "most", "low", "high"]
-    np.testing.assert_allclose(drawn[numbers], expected[numbers], rtol=1e-6)
+    numbers = ["mean", "low", "high"]
+    assert drawn.drop(columns=numbers).to_dict("list") == LINES.drop(columns=numbers).to_dict("list"), "run make claims"
+    np.testing.assert_allclose(drawn[numbers], LINES[numbers], rtol=1e-6)
 
 
 # The verdicts in one picture.
 
 
 def test_every_claim_with_evidence_has_its_line_and_the_verdict_of_the_ledger() -> None:
-    lines = verdict_lines(CLAIMS, FOUND).set_index("claim")
+    lines = LINES.set_index("claim")
     table = ledger.ledger(CLAIMS, FOUND).set_index("claim")
     tested = table[table["verdict"] != "no full run yet"]
     assert set(lines.index) == set(tested.index)
     assert (lines["verdict"] == tested["verdict"].reindex(lines.index)).all()
-    assert (lines["least"] <= lines["middle"]).all()
-    assert (lines["middle"] <= lines["most"]).all()
-    assert (lines["low"] <= lines["least"]).all()
-    assert (lines["most"] <= lines["high"]).all()
-    single = lines[(lines["comparisons"] == 1) & (lines["direction"] != "within")]
-    assert ((single["low"] >= 1) == (single["verdict"] == "holds")).all()  # the dashed line is what decides
+    assert ((lines["low"] <= lines["mean"]) & (lines["mean"] <= lines["high"])).all()
+    one_way = lines[(lines["direction"] != "within") & (lines["verdict"] != "uninterpretable")]
+    assert ((one_way["low"] >= 1) == (one_way["verdict"] == "holds")).all()  # the blue ground is what decides
+    assert ((one_way["high"] < 1) == (one_way["verdict"] == "does not hold")).all()
 
 
-def test_a_claim_that_points_down_is_drawn_to_the_right() -> None:
-    found = pd.DataFrame(
-        {
-            "claim": "H1-swap",
-            "comparison": ["a", "b"],
-            "mean": [-0.1, 0.2],
-            "low": [-0.2, 0.1],
-            "high": [-0.05, 0.3],
-            "count": 20,
-        }
-    )
-    (line,) = verdict_lines(CLAIMS, found).to_dict("records")
-    smallest = CLAIMS["H1-swap"].smallest
-    assert [line[n] * smallest for n in ("low", "least", "most", "high")] == pytest.approx([-0.3, -0.2, 0.1, 0.2])
-    assert line["label"] == "synthetic: swap"
-
-
-def test_the_figure_has_a_mark_per_claim_and_two_panels() -> None:
-    lines = verdict_lines(CLAIMS, FOUND)
-    fig = draw_verdicts(lines)
-    assert len(fig.axes) == 2
-    marks = [line for ax in fig.axes for line in ax.lines if line.get_marker() not in ("None", "", None)]
-    places = [float(np.asarray(mark.get_xdata(), dtype=float)[0]) for mark in marks]
-    assert sorted(places) == pytest.approx(sorted(lines["middle"]))
+def test_the_figure_has_a_line_per_primary_row_in_two_blocks_and_says_each_verdict() -> None:
+    fig = draw_verdicts(LINES)
+    words = [text.get_text() for text in fig.axes[0].texts]
+    primary = LINES[LINES["kind"] == "primary"]
+    assert sorted(word for word in words if word in VERDICT_STYLES) == sorted(primary["verdict"])
+    assert [word for word in words if word in ("HydaLearn", "AdaTask")] == ["HydaLearn", "AdaTask"]
     plt.close(fig)
 
 

@@ -6,9 +6,6 @@ import subprocess
 import sys
 import tomllib
 
-import pytest
-from companion.claims import ledger
-from companion.claims.register import load_claims
 from companion.store import paths
 
 README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,27 +41,3 @@ def test_every_target_of_make_is_explained() -> None:
     makefile = (paths.ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):.*##", makefile, re.MULTILINE)) - {"help"}
     assert targets == set(re.findall(r"^\| `make (\w+)", README, re.MULTILINE))
-
-
-@pytest.mark.parametrize(
-    ("sentence", "claims", "verdicts"),
-    [
-        ("AdaTask does balance", r"A3-.*", {"holds"}),
-        (
-            "served better than by a sensibly weighted joint loss does not show",
-            r"A4-.*balanced",
-            {"does not hold", "undecided"},
-        ),
-        ("if often less closely than was asked for", r"H1-composition.*", {"holds", "holds in part", "does not hold"}),
-        ("shows on a synthetic", r"H1-swap", {"holds in part"}),
-        ("on no real data", r"H1-swap-.*", {"does not hold", "undecided"}),
-    ],
-)
-def test_the_sentences_below_the_figure_are_what_the_ledger_says(
-    sentence: str, claims: str, verdicts: set[str]
-) -> None:
-    assert sentence in " ".join(README.split())
-    table = ledger.ledger(load_claims(), ledger.evidence()).set_index("claim")["verdict"]
-    found = table[table.index.str.fullmatch(claims)]
-    assert set(found) <= verdicts
-    assert len(found)

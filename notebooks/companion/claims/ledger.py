@@ -1,8 +1,8 @@
 """The ledger: every registered claim with the verdict that the committed full-profile evidence gives it.
 
 Nobody types a verdict. `python -m companion.claims.ledger` computes them from `figures/full/*_claims.csv` by the rules
-of `companion.claims.verdicts`, draws them (the full profile of notebook 00), records notebook 00 anew and writes the
-matrix between the two markers of the README; `tests/companion/test_ledger.py` fails when one of these is stale.
+of `companion.claims.verdicts`, draws them (the full profile of notebook 00), records notebook 00 anew and writes what
+was found between the two markers of the README; `tests/companion/test_ledger.py` fails when one of these is stale.
 """
 
 import io
@@ -16,17 +16,11 @@ import pandas as pd
 
 from companion.claims.evidence import intervals_of, rulings
 from companion.claims.fields import Direction
-from companion.claims.ledger_tables import (
-    IN_WORDS,
-    NO_EVIDENCE,
-    NOT_TESTABLE,
-    OFFICIAL,
-    OVERVIEW,
-    in_one_sentence,
-    matrix,
-)
+from companion.claims.findings import in_sentences
+from companion.claims.ledger_tables import OVERVIEW, in_one_sentence
 from companion.claims.register import DOMAINS, Claim, NotTestable, load_claims, load_not_testable
 from companion.claims.verdicts import Verdict, ends
+from companion.claims.words import IN_WORDS, NO_EVIDENCE, NOT_TESTABLE, OFFICIAL
 from companion.store import paths
 from companion.store.manifest import read_manifest, read_numbers
 from companion.store.writing import sentence, write
@@ -126,28 +120,34 @@ def with_ledger(text: str, content: str) -> str:
     return pattern.sub(lambda _: f"{BEGIN}\n{content}\n{END}", text)
 
 
-def write_readme(readme: Path, table: pd.DataFrame) -> None:
-    """Put the matrix of a ledger into a README, in one step.
+def write_readme(readme: Path, content: str) -> None:
+    """Put what was found into a README, in one step.
 
     Raises:
         ValueError: The README has not exactly one pair of markers; it stays as it was.
         OSError: It cannot be written; it stays as it was.
     """
-    write({readme: with_ledger(readme.read_text(encoding="utf-8"), matrix(table)).encode()})
+    write({readme: with_ledger(readme.read_text(encoding="utf-8"), content).encode()})
+
+
+def what_was_found(claims: Mapping[str, Claim], found: pd.DataFrame, table: pd.DataFrame) -> str:
+    """The README's part: the findings, and how many rows of each kind have which verdict."""
+    return f"{in_sentences(claims, found, rulings(claims, found))}\n\n{in_one_sentence(table)}"
 
 
 def main() -> int:
-    """Draw the verdicts, record notebook 00 and write the README's matrix, in this order; returns the exit status."""
+    """Draw the verdicts, record notebook 00 and write the README's part, in this order; returns the exit status."""
     from companion.runner import notebooks  # takes a second, which notebook 00 need not wait for
 
     try:
-        table = ledger(load_claims(), evidence(), load_not_testable())
+        claims, found = load_claims(), evidence()
+        table = ledger(claims, found, load_not_testable())
         overview = str(paths.NOTEBOOKS / f"{OVERVIEW}.ipynb")
         drawn = str(paths.BUILD / "claims" / f"{OVERVIEW}.ipynb")
         for command in (["run", overview, "--output", drawn, "-p", "profile=full"], ["record", overview]):
             if notebooks.main(command):  # it has said why
                 return 1
-        write_readme(paths.ROOT / "README.md", table)
+        write_readme(paths.ROOT / "README.md", what_was_found(claims, found, table))
     except (ValueError, OSError) as error:
         print(sentence(error) if isinstance(error, OSError) else error, file=sys.stderr)
         return 1

@@ -1,0 +1,59 @@
+"""The ledger's words: symbols of verdicts, the papers' claims as questions, rows as short as a line of a figure."""
+
+from companion.claims.fields import Kind
+from companion.claims.register import DOMAINS, OURS, Claim
+
+NO_EVIDENCE, NOT_TESTABLE = "no full run yet", "not testable here"
+OFFICIAL = "the papers' data"  # the domain of what cannot be tested here
+SYMBOLS = {
+    "holds": "\N{HEAVY CHECK MARK}",
+    "holds in part": "\N{CIRCLE WITH LEFT HALF BLACK}",
+    "undecided": "\N{WHITE CIRCLE}",
+    "does not hold": "\N{HEAVY BALLOT X}",
+    "uninterpretable": "\N{EMPTY SET}",
+    NO_EVIDENCE: "\N{HORIZONTAL ELLIPSIS}",
+    NOT_TESTABLE: "\N{EN DASH}",
+}
+IN_PLURAL: dict[Kind, str] = {"primary": "primary", "secondary": "secondary", "sanity": "sanity checks"}
+IN_WORDS = {
+    "H1": "Do the best weights follow the batch?",
+    "H2": "Does an auxiliary's relevance drift?",
+    "H3": "Does HydaLearn beat constant weights?",
+    "A1": "Does one task dominate parameters?",
+    "A2": "Do accumulated gradients cause it?",
+    "A3": "Does AdaTask balance every layer?",
+    "A4": "Does AdaTask improve the tasks?",
+    "A5": "Does it with each optimizer?",
+    "A6": "More, with projected gradients?",
+    OURS: "Are the two better together?",
+}
+# What a row asks, by its name without the domain; of others the name has to do.
+ROWS = {
+    "H1-composition": "explained by composition",
+    "H1-match": "as held-out gradients say",
+    "H1-swap": "own or swapped weights",
+    "H2-drift": "switched off in time",
+    "H3-composition": "composition problem",
+    "H3-loss": "log loss",
+    "H3-composed": "than each alone",
+    "A1": "nothing planted",
+    "A1-layers": "more in higher layers",
+    "A2-rms": "beyond one number per task",
+    "A3-noise": "with unequal label noise",
+    "A4-balanced": "against equal weights",
+    "A4-static": "against tuned constants",
+    "A5": "at 1 : 10",
+    "A5-optimizers": "at 1 : 10",
+    "A6": "with PCGrad",
+}
+
+
+def without_domain(name: str) -> str:
+    """The name of a row without its domain: `H1-swap` of `H1-swap-credit`."""
+    return "-".join(word for word in name.split("-") if word not in DOMAINS)
+
+
+def row_in_words(claim: Claim) -> str:
+    """What a row asks, and about which data."""
+    name = without_domain(claim.id)
+    return f"{claim.domain}: {ROWS.get(name, ' '.join(name.split('-')[1:]))}"
