@@ -14,9 +14,7 @@ from companion.studies.tabular.controls import swap, switch_off
 from companion.studies.tabular.curves import calibrate, weight_course
 from companion.studies.tabular.probe import probe
 from companion.studies.tabular.shares import explained, probed_batches, share_intervals, share_measures
-from companion.studies.tabular.study import measure, train_grid
-from companion.train.main_task import at_one_setting, configured, train
-from companion.train.weightings import ScheduledWeights
+from companion.studies.tabular.study import train_grid
 
 from mtlcore.hydalearn import HydaLearn
 
@@ -84,17 +82,6 @@ def test_never_off_is_a_static_weight_and_off_from_the_start_is_the_single_task(
     short = train_grid({**BASE, "method": "static grid", "epochs": 1})  # its only epoch is its last and its best
     one = switch_off({**BASE, "epochs": 1, "off_epochs": [1]})
     assert values(one, "last test log loss") == pytest.approx(values(short, "test log loss"), abs=1e-10)
-
-
-def test_swapped_weights_are_another_splits_where_initialisations_share_one() -> None:
-    seeds = {"seeds": [10, 11, 12, 13], "inits": 2}
-    problem, losses_fn, rates = at_one_setting({**BASE, **seeds}, prepare)
-    history = train(problem, configured(problem, losses_fn, BASE), BASE, rates)
-    weights = history.weights.roll(2, dims=2)
-    again, losses_fn, _ = at_one_setting({**BASE, **seeds}, prepare)
-    train(again, ScheduledWeights(again.model, losses_fn, weights), BASE, rates)
-    found = values(swap({**BASE, **seeds}), "test log loss", weights="swapped")
-    assert found == pytest.approx(measure(again)["test log loss"].tolist(), abs=1e-10)
 
 
 def test_probed_shares_are_hydalearns() -> None:

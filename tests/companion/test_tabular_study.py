@@ -107,8 +107,8 @@ def test_folds_are_prepared_once_and_as_asked() -> None:
 
 
 def test_initialisations_of_a_split_share_its_one_copy_of_the_data() -> None:
-    seeds = [25, 26, 31]  # of splits 5, 5 and 6
-    problem = prepare({**BASE, "seeds": seeds, "inits": 5}, [*seeds, 26])
+    seeds = [5, 10_005, 6]
+    problem = prepare({**BASE, "seeds": seeds}, [*seeds, 10_005])
     assert problem.train.source.tolist() == [0, 0, 1, 0]
     folds = folds_of(BASE, [5, 6])
     assert np.array_equal(problem.train.inputs.numpy(), folds.train.inputs)
@@ -117,6 +117,13 @@ def test_initialisations_of_a_split_share_its_one_copy_of_the_data() -> None:
     assert torch.equal(second, again)
     order = next(next(problem.epochs(1)))[0]
     assert not torch.equal(order[0], order[1])
+    several = train_grid({**BASE, "inits": 3})
+    assert several.groupby("metric").size().unique().tolist() == [6]
+    first = several[several["initialisation"] == 0]
+    assert values(first, "test log loss") == pytest.approx(values(train_grid(BASE), "test log loss"), abs=1e-10)
+    second = several[(several["initialisation"] == 1) & (several["seed"] == 6)]
+    alone = train_grid({**BASE, "seeds": [10_006]})
+    assert values(second, "test log loss") == pytest.approx(values(alone, "test log loss"), abs=1e-10)
 
 
 def test_regularised_runs_have_their_knobs_as_columns_and_none_is_no_change() -> None:

@@ -41,6 +41,7 @@ OPTIONS = {
     "freddie_mac": {"files"},
     "fannie_mae": {"files"},
 }
+SPLITS = 10_000  # more than anyone draws: a run's seed is its split plus this times the number of its initialisation
 PROTOCOLS = ("repeated", "time")
 # Shares of mortgages for validation and test by time: the windows after the boundary hold fewer rows and fewer defaults
 # than that before it, whose rows are more than are trained on here.
@@ -191,16 +192,11 @@ def withhold(fold: Fold, share: float, seeds: Sequence[int]) -> tuple[Fold, Fold
     return _take(fold, [np.sort(o[kept:]) for o in orders]), _take(fold, [np.sort(o[:kept]) for o in orders])
 
 
-def splits_of(c: Mapping[str, Any]) -> list[int]:
-    """The splits of a configuration's seeds: each seed's own, or one of every `inits` seeds in a row."""
-    return list(dict.fromkeys(seed // c.get("inits", 1) for seed in c["seeds"]))
-
-
 def prepare(c: Mapping[str, Any], seeds: Sequence[int]) -> Problem:
     """Prepare the tables of a configuration for runs with these seeds, which may repeat.
 
-    A seed names a split, initial weights and an order of batches. With `inits`, that many seeds in a row share their
-    split and its one copy of the data: seed 501 is the second initialisation of split 100 where `inits` is 5.
+    A seed names initial weights and an order of batches, and modulo `SPLITS` it names its split, so that runs 7 and
+    10,007 differ in their initialisation and share one copy of the data.
 
     Args:
         c: As `folds_of`, and `hidden`, `batch_size`, `device`; `dtype` "float32" for a network that would take long in
@@ -209,12 +205,12 @@ def prepare(c: Mapping[str, Any], seeds: Sequence[int]) -> Problem:
         seeds: One per run, each of them among `c["seeds"]`.
     """
     device, dtype = resolve_device(c["device"]), getattr(torch, c.get("dtype", "float64"))
-    names = splits_of(c)
+    names = list(dict.fromkeys(seed % SPLITS for seed in c["seeds"]))
     folds = folds_of(c, names)
     train, withheld = folds.train, None
     if withholds(c):
         train, withheld = withhold(train, WITHHELD, names)
-    source = torch.tensor([names.index(seed // c.get("inits", 1)) for seed in seeds], device=device)
+    source = torch.tensor([names.index(seed % SPLITS) for seed in seeds], device=device)
 
     def on_device(fold: Fold) -> RunData:
         inputs, targets = (torch.from_numpy(a).to(device, dtype) for a in (fold.inputs, fold.targets))

@@ -18,10 +18,9 @@ from companion.train.weightings import ScheduledWeights, Weighting
 def swap(c: Configuration, prepare: Prepare, measure: Measure) -> pd.DataFrame:
     """Train HydaLearn, then anew with weights that do not belong to the run's own batches.
 
-    "swapped" takes the weights of the next seed's run, of the next split's where seeds share a split, at the same
-    step: level, drift and spread stay, the match to the batch goes. "averaged" takes the mean over seeds at that step:
-    the spread goes too. "replayed" takes the run's own weights and has to give HydaLearn's result, which checks the
-    machinery.
+    "swapped" takes the weights of the next seed's run at the same step: level, drift and spread stay, the match to
+    the batch goes. "averaged" takes the mean over seeds at that step: the spread goes too. "replayed" takes the run's
+    own weights and has to give HydaLearn's result, which checks the machinery.
 
     Args:
         c: As for the study's `train_grid`, with one rate and one scale, method "HydaLearn".
@@ -45,7 +44,7 @@ def swap(c: Configuration, prepare: Prepare, measure: Measure) -> pd.DataFrame:
 
     own = run("own", None)  # [steps, T, R]
     run("replayed", own)
-    run("swapped", own.roll(c.get("inits", 1), dims=2))
+    run("swapped", own.roll(1, dims=2))
     run("averaged", own.mean(2, keepdim=True).expand_as(own))
     return pd.concat(tables, ignore_index=True)
 

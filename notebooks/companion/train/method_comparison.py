@@ -164,8 +164,12 @@ def compare(
     train: Cell,
     rivals: int = 0,
     knobs: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+    regularisers: Mapping[str, Sequence[float]] | None = None,
 ) -> Comparison:
     """Tune every method on the tuning seeds and train it on the fresh ones.
+
+    Regularisers are tuned second, at the rate and scale that are best without: a grid of all four knobs would hold
+    more runs than it is worth.
 
     Args:
         results: Where finished cells are.
@@ -180,6 +184,7 @@ def compare(
         rivals: How many settings besides the chosen one, at most, are trained on the fresh seeds too: those that the
             tuning seeds hardly tell from it.
         knobs: Method -> knob of `main_task.KNOBS` -> values to choose from, beside rates and scales.
+        regularisers: "decays" and "dropouts" to choose from, both from 0; by default there are none.
     """
     tuned: list[pd.DataFrame] = []
     fresh: list[pd.DataFrame] = []
@@ -190,15 +195,25 @@ def compare(
         further = (knobs or {}).get(method, {})
         grid |= {KNOBS[knob]: list(values) for knob, values in further.items()}
         runs = results.cells([{**grid, "seeds": list(tuning_seeds)}], tune)
-        choice = chosen[method] = choose(runs, method, ("scale", "rate", *further), rivals)
+        choice = choose(runs, method, ("scale", "rate", *further), rivals)
+        if regularisers:
+            second = {**grid, **_only(choice.setting), **{name: list(v) for name, v in regularisers.items()}}
+            more = results.cells([{**second, "seeds": list(tuning_seeds)}], tune)
+            runs = pd.concat([runs.assign(decay=0.0, dropout=0.0), more[(more["decay"] > 0) | (more["dropout"] > 0)]])
+            choice = choose(runs, method, ("scale", "rate", "decay", "dropout"), rivals)
+        chosen[method] = choice
         tuned.append(runs)
         for number, setting in enumerate([choice.setting, *choice.rivals]):
-            final = {**grid, "rates": [setting["rate"]], "scales": [setting["scale"]], "seeds": list(seeds)}
-            final |= {KNOBS[knob]: [setting[knob]] for knob in further}
+            final = {**grid, **_only(setting), "seeds": list(seeds)}
             rows = results.cells([final], train)
             (beside if number else fresh).append(rows.assign(rival=number) if number else rows)
     parts = (pd.concat(rows, ignore_index=True) for rows in (tuned, fresh, beside))
     return Comparison(next(parts), next(parts), chosen, next(parts))
+
+
+def _only(setting: Mapping[str, float]) -> dict[str, list[float]]:
+    """The lists of a configuration that has one setting alone."""
+    return {KNOBS[name]: [value] for name, value in setting.items()}
 
 
 def log_difference(

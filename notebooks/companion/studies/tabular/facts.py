@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from companion.metrics.per_run import log_loss_per_run
-from companion.problems.tables import folds_of, splits_of
+from companion.problems.tables import folds_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Facts:
 
 def describe(configuration: Mapping[str, Any]) -> pd.DataFrame:
     """Describe the folds of `configuration["seeds"]`: tidy rows, each with a number (`value`) or words (`said`)."""
-    folds = folds_of(configuration, splits_of(configuration))
+    folds = folds_of(configuration, configuration["seeds"])
     task, labels = folds.task, folds.test.targets[:, 0]  # [splits, rows]
     share = folds.train.targets[:, 0].mean(1, keepdims=True)  # [splits, 1]
     words = {"name": task.name, "licence": task.licence, "checksum": task.checksum}

@@ -1,6 +1,6 @@
 """Training on tabular data with a main task and auxiliaries: every method, setting and split as batched programs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from companion.problems.tables import prepare
+from companion.problems.tables import SPLITS, prepare
 from companion.studies.tabular.measures import fold_measures
 from companion.train import main_task
 from companion.train.main_task import Configuration, configured
@@ -33,21 +33,33 @@ def measure(problem: Problem) -> dict[str, NDArray[np.float64]]:
     return fold_measures(*tested(problem))
 
 
+def over_initialisations(configuration: Configuration, cell: Callable[[Configuration], pd.DataFrame]) -> pd.DataFrame:
+    """Compute a cell for `configuration["inits"]` initialisations of every split, by default for one.
+
+    Returns:
+        The cell's table, whose `seed` is the split; with `inits` it has the column `initialisation`, from 0.
+    """
+    inits = range(configuration.get("inits", 1))
+    table = cell({**configuration, "seeds": [split + SPLITS * i for i in inits for split in configuration["seeds"]]})
+    if "inits" not in configuration:
+        return table
+    return table.assign(seed=table["seed"] % SPLITS, initialisation=table["seed"] // SPLITS)
+
+
 def train_grid(configuration: Configuration) -> pd.DataFrame:
     """Train one method at every learning rate, auxiliary loss scale and split: one cell of the study.
 
     Args:
-        configuration: What `prepare` and `main_task.configured` read, and `epochs`; `rates`, `scales` and `seeds` are
-            lists.
+        configuration: What `prepare` and `main_task.grid` read, and `inits`; its `seeds` are splits.
 
     Returns:
-        Tidy rows by seed, rate, scale and metric, with the seconds of a run.
+        Tidy rows by seed, initialisation, rate, scale and metric, with the seconds of a run.
     """
-    return main_task.grid(configuration, prepare, measure)
+    return over_initialisations(configuration, lambda runs: main_task.grid(runs, prepare, measure))
 
 
 def tune_grid(configuration: Configuration) -> pd.DataFrame:
-    """Train as `train_grid` does, without a look at the test fold: for choosing settings."""
+    """Train as `train_grid` does, once per split and without a look at the test fold: for choosing settings."""
     return main_task.grid(configuration, prepare, None)
 
 
