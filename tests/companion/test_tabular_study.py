@@ -223,6 +223,24 @@ def test_comparison_takes_the_studys_cells() -> None:
     assert len(set(values(found.fresh, "test log loss"))) == 4
 
 
+def test_regularisers_are_tuned_at_the_best_rate_and_the_rivals_are_trained() -> None:
+    base = {k: v for k, v in BASE.items() if k not in ("method", "rates", "scales", "seeds")}
+    found = compare(
+        Results("90_toy", "fast"), {**base, "inits": 2}, ["static grid"], rates=[0.01, 0.03], scales=[1.0, 3.0],
+        tuning_seeds=[7, 8, 9], seeds=[5, 6], tune=tune_grid, train=train_grid, rivals=1,
+        regularisers={"decays": [0.0, 1.0], "dropouts": [0.0, 0.5]},
+    )  # fmt: skip
+    choice = found.chosen["static grid"]
+    assert set(choice.setting) == {"scale", "rate", "decay", "dropout"}
+    settings = found.tuned[["scale", "rate", "decay", "dropout"]].drop_duplicates()
+    assert len(settings) == 4 + 3
+    regularised = settings[(settings["decay"] > 0) | (settings["dropout"] > 0)]
+    plain = found.tuned[(found.tuned["decay"] == 0) & (found.tuned["dropout"] == 0)]
+    losses = plain[plain["metric"] == "validation loss"].groupby(["scale", "rate"])["value"].mean()
+    assert regularised[["scale", "rate"]].drop_duplicates().to_numpy().tolist() == [list(losses.idxmin())]
+    assert found.retuned("static grid", "test log loss").values.shape == (1 + len(choice.rivals), 2, 2)
+
+
 def test_cost_counts_gradients_and_products() -> None:
     cost = cost_per_step({**BASE, "batch_size": 32}, ["equal weights", "HydaLearn"])
     assert cost["gradients"].tolist() == [1, 2]
