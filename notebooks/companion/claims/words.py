@@ -39,6 +39,7 @@ ROWS = {
     "A1": "nothing planted",
     "A1-layers": "more in higher layers",
     "A2-rms": "beyond one number per task",
+    "A3": "in each",
     "A3-noise": "with unequal label noise",
     "A4-balanced": "against equal weights",
     "A4-static": "against tuned constants",
@@ -54,6 +55,6 @@ def without_domain(name: str) -> str:
 
 
 def row_in_words(claim: Claim) -> str:
-    """What a row asks, and about which data."""
+    """What a row asks, beside its question and its data."""
     name = without_domain(claim.id)
-    return f"{claim.domain}: {ROWS.get(name, ' '.join(name.split('-')[1:]))}"
+    return ROWS.get(name, " ".join(name.split("-")[1:]))

@@ -111,10 +111,9 @@ def draw_evidence(table: pd.DataFrame, title: str) -> Figure:
     """
     claims = {name: claim for name, claim in load_claims().items() if name in set(table["claim"])}
     rows = lines(claims, table, rulings(claims, table))
-    rows["label"] = [
-        f"{row['label']}, {row['comparison']}" + f", of {row['comparisons']}" * (row["comparisons"] > 1)
-        for row in rows.to_dict("records")
-    ]
+    where = rows["domain"] + ": " if rows["domain"].nunique() > 1 else ""
+    several = [f", of {count}" * (count > 1) for count in rows["comparisons"]]
+    rows["label"] = where + rows["label"] + ", " + rows["comparison"] + several
     rows["block"] = rows["kind"].map(BLOCKS)
     others = pd.concat([in_units(c, table[table["claim"] == n]).assign(claim=n) for n, c in claims.items()])
     fig, ax = plt.subplots(figsize=(10.8, 1.1 + height_of(rows)))

@@ -17,7 +17,7 @@ def draw_verdicts(lines: pd.DataFrame) -> Figure:
     """
     blocks = {"H": "HydaLearn", "A": "AdaTask", OURS[0]: "The two together"}
     rows = lines[lines["kind"] == "primary"]
-    rows = rows.assign(block=[blocks[group[0]] for group in rows["group"]])
+    rows = rows.assign(block=[blocks[group[0]] for group in rows["group"]], label=rows["domain"] + ": " + rows["label"])
     fig, ax = plt.subplots(figsize=(9.9, 1.1 + height_of(rows)))
     draw_rows(ax, rows, (205, 205))
     return head(
