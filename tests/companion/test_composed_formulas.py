@@ -6,9 +6,8 @@ import pytest
 import torch
 from companion.baselines import make_baseline, not_run
 from companion.networks.shared_bottom import SharedBottom
-from companion.studies.composed.mechanism import draw_weights, erased, fluctuation, mean_update, simulate
+from companion.studies.composed.mechanism import draw_weights, fluctuation, mean_update, simulate
 from companion.studies.composed.projection import project_conflicts
-from companion.studies.composed.report import constant_share
 from companion.studies.composed.variants import make_variant
 from companion.train.losses import squared_losses
 from companion.train.problem import Problem
@@ -51,27 +50,6 @@ def test_weights_on_updates_keep_their_level(rule: type[AdaTaskAdam]) -> None:
     both = torch.cat([first, second], dim=1)
     expected = 0.2 * path(rule, first) + 3.0 * path(rule, second)
     torch.testing.assert_close(path(rule, both, weights=[0.2, 3.0]), expected)
-
-
-SMALL = {
-    "study": "scale gap", "noise": [0.3, 0.3], "own_part": 0.5, "hidden": [8], "steps": 20, "batch_size": 16,
-    "held_out": 10, "device": "cpu", "seed": 0, "steps_taken": 20, "factor": 1000.0,
-}  # fmt: skip
-
-
-def test_training_in_full_erases_the_weight_in_proportion_to_eps() -> None:
-    pairs = {"optimizers": ["Adagrad", "RMSprop", "Adam"], "rates": [0.01, 0.001, 0.001], "epsilons": [1e-15, 1e-12]}
-    table = (
-        erased({**SMALL, **pairs})
-        .pivot(index=["optimizer", "form", "eps"], columns="metric", values="value")
-        .reset_index()
-    )
-    assert len(table) == 12
-    ratio = table.set_index(["optimizer", "form", "eps"])["ratio"].unstack("eps")
-    adatask, joint = ratio.xs("AdaTask", level="form"), ratio.xs("joint", level="form")
-    assert (adatask[1e-12] < 1e-5).all()
-    assert (joint > 0.3).all().all()
-    assert ((adatask[1e-12] / adatask[1e-15]).between(500, 2000)).all()
 
 
 def test_what_passes_is_the_fluctuation_and_not_the_level() -> None:
@@ -136,21 +114,6 @@ def one_step(method: str, scale: float) -> float:
 def test_an_auxiliary_loss_scaled_by_s_counts_as_s_to_the_power_of_its_place(method: str, power: int) -> None:
     """A scale enters a gain once and a gradient once; the gain is a difference at a trial step, not its limit."""
     assert one_step(method, 3.0) / one_step(method, 1.0) == pytest.approx(3.0**power, rel=0.02)
-
-
-def test_the_share_of_constant_weights_on_updates() -> None:
-    """Tasks of independent gradients, alike but for their scale: main weight 0.4, two auxiliary ones of 0.3."""
-    p = nn.Parameter(torch.zeros(400, dtype=torch.float64))
-    optimizer = AdaTaskAdam([p], num_tasks=3, lr=0.01, task_weights=[0.4, 0.3, 0.3])
-    dominance = Dominance(optimizer)
-    scales = torch.tensor([1.0, 10.0, 0.1], dtype=torch.float64)[:, None]
-    for row in normal(5, 200, 3, 400) * scales:
-        p.task_grad = row  # type: ignore[attr-defined]
-        optimizer.step()
-    share = 1 - dominance.au[p][0].sum() / dominance.au[p].sum()
-    assert constant_share(0.6, 2) == pytest.approx(0.18 / 0.34)
-    assert constant_share(0.5, 1) == 0.5
-    assert float(share) == pytest.approx(constant_share(0.6, 2), abs=0.02)
 
 
 def projected(grads: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:

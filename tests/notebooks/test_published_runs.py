@@ -22,7 +22,7 @@ STUDIES = {
     "06_adatask_synthetic": ["adatask_synthetic.study"],
     "07_scenes": ["scenes.study", "scenes.predictions"],
     "08_recommendation": ["recommendation.study"],
-    "09_composed": ["composed.study", "composed.mechanism", "tabular.facts"],
+    "09_composed": ["composed.study", "tabular.facts"],
 }
 # One method of a family: ordinary training, weights that follow losses, weights that follow gradients, TorchJD's
 # aggregators, and the papers' own. A study is sampled for each of them that it has.
@@ -36,7 +36,6 @@ FAMILIES = (
     {"HydaLearn on updates"},
 )
 NOT_ALONE = {"swap"}  # a run takes the weights of other runs, so it cannot be trained without them
-MEASURED = {"seconds_per_step"}
 EVERY_OPTIMIZER = "06_adatask_synthetic"  # which is quick; elsewhere Adam alone
 TRAINING = ("train_grid", "tune_grid", "train_cell")
 # Where seeds are splits of one data set they are encoded together, so all of them train.
@@ -82,7 +81,7 @@ def sample() -> dict[str, tuple[str, int]]:
                 here = optimizer == "Adam" or notebook == EVERY_OPTIMIZER
                 wanted = reported and here and any(method in family for family in FAMILIES)
             else:
-                wanted = kind not in NOT_ALONE | MEASURED and (modules[0], kind) not in sampled
+                wanted = kind not in NOT_ALONE and (modules[0], kind) not in sampled
                 sampled.add((modules[0], kind))
             if wanted:
                 name = f"{notebook[:2]} {kind} {method}".removesuffix(" None")

@@ -1,4 +1,4 @@
-"""Figures of the composed study alone: the mechanism, shares of the updates, quality over time of a step."""
+"""Figures of the composed study alone: shares of the updates over a loss scale, and what fluctuating weights do."""
 
 from collections.abc import Mapping
 
@@ -8,101 +8,66 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from companion.plots.style import INK, colour, legend_below
-from companion.studies.composed.report import constant_share
-from companion.studies.composed.variants import MEAN
+from companion.plots.style import INK, colour, end_labels, head
 
-MARKS = {"HydaLearn on updates": "o", "HydaLearn in front": "s", MEAN: "D", "HydaLearn": "^"}
-OPTIMIZER_MARKS = {"Adagrad": "s", "RMSprop": "^", "Adam": "o"}
-
-
-def draw_mechanism(erased: pd.DataFrame, fluctuation: pd.DataFrame) -> Figure:
-    """Draw what becomes of a constant weight (left, by eps) and of one that fluctuates (right).
-
-    Args:
-        erased: One row per optimizer, form and eps: geometric mean `ratio` over seeds, and its range `low`, `high`.
-        fluctuation: Of `mechanism.fluctuation`.
-    """
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9.0, 4.0))
-    for (name, form), rows in erased.groupby(["optimizer", "form"], sort=False):
-        shade = colour(f"{form}-{name}" if form == "AdaTask" else f"joint {name}")
-        rows = rows.sort_values("eps")
-        left.fill_between(rows["eps"], rows["low"], rows["high"], color=shade, alpha=0.15, lw=0)
-        look = {"ls": "-" if form == "AdaTask" else ":", "marker": OPTIMIZER_MARKS[str(name)], "ms": 4}
-        left.plot(rows["eps"], rows["ratio"], color=shade, label=f"{form}, {name}", **look)
-    left.set(xscale="log", yscale="log", xlabel="eps (default: 1e-8, Adagrad 1e-10)", title="A constant weight of 1000")
-    left.set_ylabel("distance of the runs with and without it /\ndistance moved")
-    left.legend(loc="lower right", fontsize=8)
-    v = np.linspace(0, float(fluctuation["variation"].max()), 100)
-    right.plot(v, (1 + v**2) ** -0.5, color=INK, lw=1.2, label=r"$1/\sqrt{1+v^2}$")
-    levels = sorted(fluctuation["level"].unique())
-    for (name, kind, level), rows in fluctuation.groupby(["optimizer", "kind", "level"], sort=False):
-        shade = colour(str(name))
-        mark = OPTIMIZER_MARKS[str(name)]
-        if level != levels[0]:  # a ring around the same mark at the other level
-            right.plot(rows["variation"], rows["ratio"], mark, color=shade, mfc="none", ms=9, mew=0.8)
-            continue
-        face, label = (shade, f"{name}, smooth") if kind == "gamma" else ("white", f"{name}, gate")
-        right.plot(rows["variation"], rows["ratio"], mark, color=shade, mfc=face, ms=5, label=label)
-    right.set(xlabel="coefficient of variation v of the weights", title="Weights that fluctuate")
-    right.set_ylabel("mean update / without weights")
-    right.set_ylim(0, 1.05)
-    right.legend(fontsize=8, title=f"rings: weights x {levels[-1]:g}", title_fontsize=8)
-    return fig
+# Method -> its name at the end of its line, and its mark.
+PLACES = {
+    "HydaLearn": ("HydaLearn with Adam", "^"),
+    "HydaLearn in front": ("in front of AdaTask", "s"),
+    "HydaLearn on updates": ("on AdaTask's updates", "o"),
+}
 
 
-def draw_shares(dose: pd.DataFrame, plain: Mapping[str, float], auxiliaries: Mapping[str, int]) -> Figure:
-    """Draw the auxiliary tasks' mean weight (above) and share of the updates (below) over the auxiliary loss scale.
+def draw_shares(dose: pd.DataFrame, plain: Mapping[str, float], title: str) -> Figure:
+    """Draw the auxiliary tasks' share of the updates over the scale of their losses, a line per place of the weights.
 
     Args:
         dose: Of `report.by_level`, with the column `problem`.
         plain: Problem -> the share under AdaTask without weights.
-        auxiliaries: Problem -> number of auxiliary tasks.
+        title: Of the figure.
     """
-    size = (max(7.2, 2.5 * len(plain) + 0.6), 5.6)
-    fig, axes = plt.subplots(2, len(plain), sharex="col", sharey="row", figsize=size, squeeze=False)
-    for (above, below), (problem, share) in zip(axes.T, plain.items(), strict=True):
-        here = dose[dose["problem"] == problem]
-        below.axhline(share, color=colour("AdaTask"), lw=1.4, ls=":", label="AdaTask without weights")
-        for method, rows in here.groupby("method", sort=False):
+    fig, axes = plt.subplots(1, len(plain), sharey=True, figsize=(2.6 * len(plain) + 1.6, 3.6), squeeze=False)
+    for ax, (problem, share) in zip(axes[0], plain.items(), strict=True):
+        ax.axhline(share, color=colour("AdaTask"), lw=1.4, ls=":")
+        heights = {"AdaTask without weights": share}
+        for method, rows in dose[dose["problem"] == problem].groupby("method", sort=False):
+            name, mark = PLACES[str(method)]
             rows = rows.sort_values("scale")
-            look = {"color": colour(str(method)), "marker": MARKS[str(method)], "ms": 4}
-            above.plot(rows["scale"], rows["level"], **look)
-            below.fill_between(rows["scale"], rows["low"], rows["high"], color=look["color"], alpha=0.15, lw=0)
-            below.plot(rows["scale"], rows["mean"], label=method, **look)
-            if method == MEAN:
-                expected = [constant_share(w, auxiliaries[problem]) for w in rows["level"]]
-                below.plot(rows["scale"], expected, color=INK, lw=1, ls="--", label="constant weights, equal tasks")
-        above.set(title=problem, xscale="log", ylim=(0, 1.04))
-        below.set(xlabel="auxiliary loss scale", ylim=(0, 1.04))
-        below.xaxis.set_minor_locator(NullLocator())
-    axes[0, 0].set_ylabel("mean auxiliary weight\n(share of the sum)")
-    axes[1, 0].set_ylabel("auxiliary share of AU")
-    legend_below(fig, 3)
-    return fig
+            ax.fill_between(rows["scale"], rows["low"], rows["high"], color=colour(str(method)), alpha=0.15, lw=0)
+            ax.plot(rows["scale"], rows["mean"], color=colour(str(method)), marker=mark, ms=5)
+            heights[name] = float(rows["mean"].iloc[-1])
+        ax.set(title=problem, xscale="log", ylim=(0, 1.04), xlabel="factor on the auxiliary losses")
+        ax.xaxis.set_minor_locator(NullLocator())
+    axes[0, 0].set_ylabel("auxiliary tasks' share of the updates")
+    colours = {name: colour(method) for method, (name, _) in PLACES.items()}
+    end_labels(axes[0, -1], heights, {**colours, "AdaTask without weights": colour("AdaTask")})
+    return head(fig, title)
 
 
-def draw_cost(table: pd.DataFrame) -> Figure:
-    """Draw the test loss relative to equal weights over the time of a training step, a panel per problem.
+def draw_fluctuation(table: pd.DataFrame, title: str) -> Figure:
+    """Draw what weights of mean 1 leave of the mean update, by how much they fluctuate and where they stand.
 
     Args:
-        table: One row per problem and method: `seconds` of a step over those of equal weights, `gradients` per step,
-            and the log difference of test losses `mean`, `low`, `high`.
+        table: Of `mechanism.fluctuation`, one optimizer.
+        title: Of the figure.
     """
-    problems = list(table["problem"].unique())
-    fig, axes = plt.subplots(1, len(problems), figsize=(2.5 * len(problems) + 0.6, 4.2), squeeze=False)
-    for ax, problem in zip(axes[0], problems, strict=True):
-        ax.axhline(0, color=INK, lw=0.8)
-        for row in table[table["problem"] == problem].to_dict("records"):
-            low, mean, high = (100 * np.expm1(row[key]) for key in ("low", "mean", "high"))
-            look = {"color": colour(row["method"]), "label": f"{row['method']} ({row['gradients']:g})"}
-            ax.errorbar(row["seconds"], mean, [[mean - low], [high - mean]], marker="o", ms=5, lw=1.2, **look)
-        ax.set(title=problem, xscale="log", xlabel="time of a step")
-        times = [t for t in (1, 2, 4, 8) if t <= 1.3 * table["seconds"].max()]
-        ax.set_xticks(times, [f"x {t:g}" for t in times])
-        ax.xaxis.set_minor_locator(NullLocator())
-    axes[0, 0].set_ylabel("test loss against equal weights, %")
-    title = "in brackets: gradients of the shared layers per step, with two tasks"
-    handles = axes[0, 0].get_legend_handles_labels()
-    fig.legend(*handles, loc="outside lower center", ncols=4, fontsize=8, title=title, title_fontsize=8)
-    return fig
+    fig, ax = plt.subplots(figsize=(6.4, 3.6))
+    v = np.linspace(0, float(table["variation"].max()), 100)
+    front, updates = colour("HydaLearn in front"), colour("HydaLearn on updates")
+    ax.plot(v, np.ones_like(v), color=updates, lw=1.6, ls="--")
+    ax.plot(v, (1 + v**2) ** -0.5, color=front, lw=1.6)
+    ax.set(xlabel="standard deviation / mean of the weights, v", ylabel="mean update / without weights", ylim=(0, 1.1))
+    once, often = sorted(set(table["level"]))
+    looks = {("gamma", once): (front, "smooth weights"), ("gate", once): ("white", "open or shut")}
+    for (kind, level), rows in table.groupby(["kind", "level"]):
+        face, label = looks.get((kind, level), ("none", None))
+        shade, size = (front, 5.5) if level == once else (INK, 10)
+        ax.plot(rows["variation"], rows["ratio"], "o", ms=size, color=shade, mfc=face, label=label)
+    ax.plot([], [], "o", ms=10, color=INK, mfc="none", label=f"the same x {often / once:g}")
+    ax.legend(loc="lower left")
+    ends = {
+        "weights on the updates\n(derived)": (1.0, updates),
+        "weights in front:\n$1/\\sqrt{1+v^2}$": ((1 + v[-1] ** 2) ** -0.5, INK),
+    }
+    end_labels(ax, {text: at for text, (at, _) in ends.items()}, {text: shade for text, (_, shade) in ends.items()})
+    return head(fig, title)

@@ -1,6 +1,7 @@
 r"""What becomes of a weight in front of AdaTask: a constant one is erased, a fluctuating one leaves a trace.
 
-Derived here. With :math:`c\,g` in place of :math:`g`, first moments are multiplied by c and second ones by c squared,
+Elich et al. (`arXiv:2311.04698 <https://arxiv.org/abs/2311.04698>`_, Fig. A2) state and plot the first; the second is
+derived here. With :math:`c\,g` in place of :math:`g`, first moments are multiplied by c and second ones by c squared,
 in Adam, RMSprop and Adagrad alike, so that
 
 .. math:: u[c\,g] = \frac{c\,m}{\sqrt{c^2 G} + \epsilon} = \frac{m}{\sqrt G + \epsilon / c} .
@@ -15,55 +16,15 @@ in which a constant factor of w cancels. Where w does not depend on g and has co
 """
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from companion.problems.scale_gap import prepare
 from companion.train.optimizers import make_optimizer
-from companion.train.runs import train_step
-from companion.train.weightings import TaskGradients
 
-Configuration = Mapping[str, Any]
 KINDS = ("gamma", "gate")
-
-
-def erased(c: Configuration) -> pd.DataFrame:
-    """Train twice from the same start on the same batches, the last task's loss times 1 and times a factor.
-
-    Args:
-        c: As `scale_gap.prepare` (without `seeds`), and `seed`, `steps_taken`, `factor`, `rates` and `optimizers` in
-            pairs, and `epsilons` for the optimizers' `eps`.
-
-    Returns:
-        Tidy rows by optimizer, `form` ("AdaTask" or "joint"), eps and metric: "apart", the root mean square distance of
-        the two runs' shared parameters, and "ratio", that distance over how far the first run moved.
-    """
-    rows = []
-    for name, rate in zip(c["optimizers"], c["rates"], strict=True):
-        for form in ("joint", "AdaTask"):
-            for eps in c["epsilons"]:
-                problem = prepare({**c, "seeds": [c["seed"]]}, [c["seed"]] * 2)
-                weighting = TaskGradients(problem.model, problem.scaled_losses([1.0, c["factor"]]), problem.shared)
-                num_tasks = problem.num_tasks if form == "AdaTask" else None
-                optimizer = make_optimizer(name, problem.model.parameters(), num_tasks, eps=eps)
-                start = [p.detach().clone() for p in problem.shared]
-                for batch in islice(problem.in_order(), c["steps_taken"]):
-                    train_step(weighting, optimizer, batch, problem.per_run([rate] * 2))
-                apart = _rms([p[1] - p[0] for p in problem.shared])
-                moved = _rms([p[0] - s[0] for p, s in zip(problem.shared, start, strict=True)])
-                rows += [
-                    {"optimizer": name, "form": form, "eps": eps, "metric": metric, "value": value}
-                    for metric, value in {"apart": apart, "ratio": apart / moved}.items()
-                ]
-    return pd.DataFrame(rows)
-
-
-def _rms(differences: list[Tensor]) -> float:
-    return float(torch.cat([d.detach().flatten() for d in differences]).square().mean().sqrt())
 
 
 def draw_weights(kind: str, variation: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -104,7 +65,7 @@ def simulate(optimizer: str, weights: Tensor, grads: Tensor) -> Tensor:
     return -p.detach()
 
 
-def fluctuation(c: Configuration) -> pd.DataFrame:
+def fluctuation(c: Mapping[str, Any]) -> pd.DataFrame:
     """Measure by how much weights that fluctuate slow the mean update, at two levels of the weights.
 
     Args:

@@ -1,4 +1,4 @@
-"""Tables of the composed study: paired differences by problem, tuning curves, shares, cost, and verdicts in words."""
+"""Tables of the composed study: paired differences by problem, robustness to scale, shares, and verdicts in words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +29,13 @@ class Measure:
     log: bool
     lower: bool
     text: str
+
+    def words(self, mean: float, low: float, high: float) -> str:
+        """A difference and its interval as text, logarithms in per cent."""
+        if self.log:
+            mean, low, high = (100 * float(np.expm1(value)) for value in (mean, low, high))
+            return f"{mean:+z.1f} % [{low:+z.1f}, {high:+z.1f}]"
+        return f"{mean:+z.4f} [{low:+z.4f}, {high:+z.4f}]"
 
     def panel(self, title: str, smallest: float) -> Panel:
         """How a forest plot reads its differences."""
@@ -76,43 +83,15 @@ def differences(
     return pd.DataFrame(rows)
 
 
-def level(runs: pd.DataFrame, method: str, measure: Measure, test_to_train: float) -> Interval:
-    """Interval of the mean of a method's own measure over seeds."""
-    rows = runs[(runs["metric"] == measure.metric) & (runs["method"] == method)]
-    values = rows["value"].dropna().to_numpy()
-    return paired_interval(values, np.zeros(len(values)), test_to_train=test_to_train)
+def at_worst_scale(tuned: pd.DataFrame) -> pd.Series:
+    """By method, how far the validation loss at the worst auxiliary scale is above that at the best, in per cent.
 
-
-def tuning_curves(tuned: pd.DataFrame) -> pd.DataFrame:
-    """Validation loss over each knob, the other one at its best: mean over tuning seeds, NaN where a run failed.
-
-    Returns:
-        One row per method, `knob` ("rate" or "scale") and value: `loss`, and `chosen`, whether it is the best.
+    The learning rate is the best for each scale.
     """
-    losses = tuned[tuned["metric"] == "validation loss"].groupby(["method", "rate", "scale"], sort=False)["value"]
-    means = losses.agg(lambda values: values.mean(skipna=False)).reset_index()
-    tables = []
-    for knob in ("rate", "scale"):
-        best = means.groupby(["method", knob], sort=False)["value"].min().rename("loss").reset_index()
-        best["chosen"] = best["loss"] == best.groupby("method")["loss"].transform("min")
-        best = best.rename(columns={knob: "value"}).assign(knob=knob)
-        tables.append(best[["method", "knob", "value", "loss", "chosen"]])
-    return pd.concat(tables, ignore_index=True)
-
-
-def constant_share(weight: float, auxiliaries: int) -> float:
-    r"""Auxiliary share of AU under constant weights on updates, if every task's updates are of one size.
-
-    .. math:: \frac{n (w/n)^2}{(1-w)^2 + n (w/n)^2}
-
-    for n auxiliary tasks that have w of the sum of weights together, in equal parts.
-
-    Example:
-        >>> constant_share(0.5, 1), constant_share(0.2, 1)
-        (0.5, 0.058823529411764705)
-    """
-    others = weight**2 / auxiliaries
-    return others / ((1 - weight) ** 2 + others)
+    losses = tuned[tuned["metric"] == "validation loss"]
+    means = losses.groupby(["method", "rate", "scale"], sort=False)["value"].mean()
+    best = means.groupby(["method", "scale"], sort=False).min().groupby("method", sort=False)
+    return 100 * (best.max() / best.min() - 1)
 
 
 def by_level(dose: pd.DataFrame) -> pd.DataFrame:
@@ -136,17 +115,12 @@ def sentence(claim: Claim, found: Sequence[Interval], decimals: int) -> str:
 
 
 def in_words(table: pd.DataFrame, measure: Measure) -> str:
-    """Differences as lines of text, logarithms in per cent, with the number of seeds behind each."""
+    """Differences as lines of text, with the number of seeds behind each."""
     lines = []
     for row in table.to_dict("records"):
-        numbers = [row[key] for key in ("mean", "low", "high")]
-        if measure.log:
-            mean, low, high = (f"{100 * np.expm1(n):+z.1f}" for n in numbers)
-            mean += " %"
-        else:
-            mean, low, high = (f"{n:+z.4f}" for n in numbers)
         lost = f", {row['failed']} left out" if row["failed"] else ""
-        lines.append(f"  {row['reference']:<24}{mean:>9} [{low}, {high}] at {row['count']}{lost}")
+        said = measure.words(row["mean"], row["low"], row["high"])
+        lines.append(f"  {row['reference']:<24}{said:>28} at {row['count']}{lost}")
     return "\n".join(lines)
 
 
