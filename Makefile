@@ -26,7 +26,7 @@ ifneq ($(words $(NOTEBOOK)) $(words $(names)),1 1)
 $(error NOTEBOOK should be the number or the name of one notebook. Found NOTEBOOK=$(NOTEBOOK). There are: $(all))
 endif
 endif
-checked := mtlcore notebooks/companion tests $(wildcard benchmarks)
+checked := mtlcore notebooks/companion tests $(wildcard benchmarks book)
 
 # Programs import the mtlcore and the companion of this checkout, whichever environment runs them.
 export PYTHONPATH := $(CURDIR):$(CURDIR)/notebooks$(if $(PYTHONPATH),:$(PYTHONPATH))
@@ -87,6 +87,12 @@ student: environment  ##     3 s  write build/student/: the coursework without i
 lab: environment  ##     3 s  open the notebooks in JupyterLab (as root: LAB=--allow-root)
 	@[ "$$(id -u)$(LAB)" != 0 ] || echo "JupyterLab lets root in, say in a container, when asked to: make lab LAB=--allow-root"
 	@exec $(python) -m jupyter lab notebooks/00_overview.ipynb --ServerApp.root_dir=. $(LAB)
+
+.PHONY: book
+book: environment  ##    30 s  build the book, build/book/html/index.html, from the committed notebooks; nothing is executed
+	@rm -rf build/book; $(python) book/stage.py
+	@$(python) -m sphinx -q -W --keep-going -d build/book/doctrees build/book/source build/book/html
+	@$(python) book/check.py
 
 .PHONY: bench
 bench: environment  ##   190 s  run every script of benchmarks/

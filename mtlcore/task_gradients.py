@@ -55,7 +55,7 @@ __all__ = ["combine", "contributions", "runs_of", "task_backward", "task_grad_of
 
 @eager
 def task_backward(losses: Losses, shared: Shared) -> None:
-    """Adds each task's gradient to ``p.task_grad`` of shared parameters, and their sum to ``p.grad`` of all.
+    r"""Adds each task's gradient to ``p.task_grad`` of shared parameters, and their sum to ``p.grad`` of all.
 
     One backward pass per task. A non-finite value in one task never enters another task's gradient, since no pass walks
     another task's graph. That holds for a **sequence** of losses only: the elements of a stacked tensor share one graph
@@ -63,7 +63,7 @@ def task_backward(losses: Losses, shared: Shared) -> None:
 
     Args:
         losses: T scalars, or None for a task that this batch does not have; for R runs trained at once T tensors [R]
-            with shared parameters [R, *shape]. A stacked tensor [T] (or [T, R]) is accepted, without the promise above.
+            with shared parameters [R, \*shape]. A stacked tensor [T] (or [T, R]) is accepted, without that promise.
         shared: The shared parameters, or a module that holds them. Frozen ones are passed over; a parameter named twice
             counts once.
 

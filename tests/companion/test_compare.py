@@ -45,6 +45,7 @@ def written(folder: Path, **tables: pd.DataFrame) -> Path:
 
 def run(own: Path, reference: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(paths, "COMMITTED_FIGURES", own)
+    monkeypatch.setattr(paths, "BUILD", own.parent / "build")
     return compare.main([str(reference)])
 
 
@@ -83,6 +84,12 @@ def test_a_verdict_that_changed_is_named(
     moved.loc[2, "low"] = 0.5 * CLAIMS["H2-jump"].smallest  # above 0 still, but less than what counts
     assert run(written(tmp_path / "own", t_claims=moved), reference, monkeypatch) == 1
     assert "H2-jump: holds, in yours holds in part" in capsys.readouterr().out
+    report, page = ((tmp_path / "build" / "replication" / f"report.{kind}").read_text() for kind in ("md", "html"))
+    assert "1 of 2 verdicts are as committed; 0 claims did not run." in report
+    (row,) = (line.split(" | ") for line in report.splitlines() if line.startswith("| H2-jump"))
+    assert (row[4], row[6].strip(" |")) == ("holds", "holds in part")
+    assert page.count("<tr>") == 3  # the head and two claims
+    assert "<strong>H2-jump</strong>" in page
 
 
 def test_a_verdict_rests_on_the_comparisons_that_both_runs_have(

@@ -4,7 +4,8 @@ After `make full` the working tree holds your runs and figures; the committed on
 checkout's `figures/full` given as FOLDER. Every cell of the runs is compared, and named where it differs. A number
 agrees when it differs by less than a share of what would count: a tenth of the smallest effect for the intervals of a
 registered claim, a hundredth of the column's spread elsewhere. The exit status is 1 when a verdict changed or a number
-does not agree. Seconds and memory are listed, not judged.
+does not agree. Seconds and memory are listed, not judged. A report to hand on, claim by claim, is left in
+`build/replication/`.
 """
 
 import argparse
@@ -23,9 +24,11 @@ from companion.claims.differences import compare
 from companion.claims.evidence import rulings
 from companion.claims.ledger_tables import OVERVIEW
 from companion.claims.register import Claim, load_claims
+from companion.claims.replication import as_html, as_markdown, replication
 from companion.claims.run_differences import compare_runs
 from companion.store import paths
 from companion.store.manifest import read_manifest
+from companion.store.writing import write
 
 SHOWN = 3  # numbers that are printed of a table that does not agree
 _NO_EVIDENCE = pd.DataFrame({"claim": [], "comparison": []})
@@ -71,6 +74,11 @@ def tables(folder: Path) -> dict[str, pd.DataFrame]:
     }
 
 
+def _evidence(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The evidence of all notebooks."""
+    return pd.concat([table for stem, table in found.items() if stem.endswith("_claims")] or [_NO_EVIDENCE])
+
+
 def verdicts(
     own: Mapping[str, pd.DataFrame], reference: Mapping[str, pd.DataFrame], claims: Mapping[str, Claim]
 ) -> pd.DataFrame:
@@ -80,10 +88,7 @@ def verdicts(
         One row per claim: claim, committed, yours, and how many comparisons they rest on; all of the committed ones,
         with no verdict of yours, where none is in common.
     """
-    yours, theirs = (
-        pd.concat([table for stem, table in found.items() if stem.endswith("_claims")] or [_NO_EVIDENCE])
-        for found in (own, reference)
-    )
+    yours, theirs = _evidence(own), _evidence(reference)
     rows = []
     for name in claims:
         old, new = (table[table["claim"] == name].set_index("comparison") for table in (theirs, yours))
@@ -151,7 +156,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 committed(Path(temporary))
             reference = folder or Path(temporary)
             runs, same_runs = compare_runs(own, reference)
-            text, agrees = report(tables(own), tables(reference), load_claims())
+            claims, mine, theirs = load_claims(), tables(own), tables(reference)
+            text, agrees = report(mine, theirs, claims)
+            handed_on = as_markdown(replication(_evidence(mine), _evidence(theirs), claims), claims)
+            place = paths.BUILD / "replication"
+            write({place / "report.md": handed_on.encode(), place / "report.html": as_html(handed_on).encode()})
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -44,7 +44,7 @@ def save_figure(
     seeds: Sequence[int],
     data_checksums: Mapping[str, str],
 ) -> Path:
-    """Save a figure as PNG and PDF with its numbers as CSV, enter it in its folder's manifest, and show it in a notebook.
+    """Save a figure as PNG and PDF with its numbers as CSV and an entry in the manifest, and show it in a notebook.
 
     The bytes depend on the figure only (for one version of matplotlib); no file is ever seen half written.
 
