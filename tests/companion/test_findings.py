@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from companion.claims.evidence import evidence_table, rulings
-from companion.claims.findings import FINDINGS, MILLINATS, PER_CENT_OF_LOSS, POINTS, Finding
+from companion.claims.findings import FINDINGS, PER_CENT_OF_LOSS, POINTS, THOUSANDTHS, Finding, in_sentences
 from companion.claims.lines import decisive, in_units, lines
 from companion.claims.register import Claim, load_claims
 from companion.claims.statistics import Interval
@@ -35,29 +35,36 @@ def said(finding: Finding, **found: dict[str, Interval]) -> str:
     ],
 )
 def test_the_verdict_writes_the_headline(interval: Interval, headline: str) -> None:
-    assert said(FINDING, a={"x": interval}).startswith(f"**{headline}** Loss. images ")
+    assert said(FINDING, a={"x": interval}).startswith(f"**{headline}** Loss: images ")
 
 
 def test_numbers_are_in_words_a_reader_knows_and_name_the_comparison_that_decides() -> None:
     alone = said(FINDING, a={"DWA": FAILS})
     assert alone.endswith("images 0 % [-1, 1], asked -5.")
     two = said(FINDING, a={"DWA": HOLDS, "GradNorm": FAILS})
-    assert two == "**It does not help.** Loss. images (GradNorm) 0 % [-1, 1], asked -5."
-    assert MILLINATS.text(-0.0012) == f"{MINUS}1.2"
+    assert two == "**It does not help.** Loss: images (GradNorm) 0 % [-1, 1], asked -5."
+    assert THOUSANDTHS.text(-0.0012) == f"{MINUS}1.2"
     assert POINTS.text(0.005) == "0.50"
 
 
 def test_rows_that_disagree_are_counted_and_each_says_its_verdict() -> None:
     both = replace(FINDING, rows={**FINDING.rows, "H3-b": ("films", POINTS)})
     sentence = said(both, a={"x": HOLDS}, b={"x": OPEN})
-    assert sentence.startswith("**It helps on 1 of 2 kinds of data.** Loss. images -10 % [-10, -9], asked -5: holds")
-    assert sentence.endswith("asked 0.50: undecided.")
+    assert sentence.startswith("**It helps on 1 of 2 kinds of data.** Loss: images -10 % [-10, -9], asked -5, holds")
+    assert sentence.endswith("asked 0.50, undecided.")
     assert said(both, a={"x": FAILS}, b={"x": OPEN}).startswith("**It does not help on 1 of 2 kinds of data.**")
     assert said(both, a={"x": OPEN}, b={"x": OPEN}).startswith("**Open: It helps?**")
 
 
+def test_rows_without_evidence_are_left_out() -> None:
+    both = replace(FINDING, rows={**FINDING.rows, "H3-b": ("films", POINTS)})
+    assert said(both, a={"x": FAILS}) == said(FINDING, a={"x": FAILS})
+    assert in_sentences(CLAIMS, evidence_table(CLAIMS, {}), {}) == ""
+
+
 def test_findings_rest_on_primary_rows() -> None:
-    assert [name for one in FINDINGS for name in one.rows if CLAIMS[name].kind != "primary"] == []
+    primary = {name for name, claim in CLAIMS.items() if claim.kind == "primary"}
+    assert [name for one in FINDINGS for name in one.rows if name not in primary] == []
 
 
 # One line per row.

@@ -20,4 +20,4 @@ def show(*stems: str) -> None:
     for stem in stems:
         entry = figures[stem]
         print(f"{stem}, full profile, {len(entry['seeds'])} seeds, numbers {entry['digest'][:12]} ({stem}.csv)")
-        display(Image(data=half_size(paths.COMMITTED_FIGURES / f"{stem}.png"), width=720))
+        display(Image(data=half_size(paths.COMMITTED_FIGURES / f"{stem}.png"), width=720), metadata={"figure": stem})
