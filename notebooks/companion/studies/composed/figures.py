@@ -58,11 +58,13 @@ def draw_fluctuation(table: pd.DataFrame, title: str) -> Figure:
     ax.plot(v, (1 + v**2) ** -0.5, color=front, lw=1.6)
     ax.set(xlabel="standard deviation / mean of the weights, v", ylabel="mean update / without weights", ylim=(0, 1.1))
     once, often = sorted(set(table["level"]))
-    looks = {("gamma", once): (front, "smooth weights"), ("gate", once): ("white", "open or shut")}
+    looks = {"gamma": (front, "smooth weights"), "gate": ("white", "open or shut")}
     for (kind, level), rows in table.groupby(["kind", "level"]):
-        face, label = looks.get((kind, level), ("none", None))
-        shade, size = (front, 5.5) if level == once else (INK, 10)
-        ax.plot(rows["variation"], rows["ratio"], "o", ms=size, color=shade, mfc=face, label=label)
+        face, label = looks[str(kind)]
+        if level == once:
+            ax.plot(rows["variation"], rows["ratio"], "o", ms=5.5, color=front, mfc=face, label=label)
+        else:
+            ax.plot(rows["variation"], rows["ratio"], "o", ms=10, color=INK, mfc="none")
     ax.plot([], [], "o", ms=10, color=INK, mfc="none", label=f"the same x {often / once:g}")
     ax.legend(loc="lower left")
     ends = {
