@@ -94,6 +94,10 @@ book: environment  ##    30 s  build the book, build/book/html/index.html, from 
 	@$(python) -m sphinx -q -W --keep-going -d build/book/doctrees build/book/source build/book/html
 	@$(python) book/check.py
 
+.PHONY: browse
+browse: book  ##   100 s  the book and JupyterLab in a real browser: needs Chromium, and playwright (pip install playwright)
+	@$(python) -m pytest -q -rs tests/book
+
 .PHONY: bench
 bench: environment  ##   190 s  run every script of benchmarks/
 	@for script in $(wildcard benchmarks/[a-z]*.py); do echo "== $$script"; $(python) "$$script" $(if $(COMMIT),--commit); done

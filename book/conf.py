@@ -14,6 +14,7 @@ html_theme = "furo"
 html_title = "HydaLearn and AdaTask, tested"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
+html_favicon = "_static/favicon.svg"
 html_extra_path = ["_extra"]
 html_show_sourcelink = False
 html_copy_source = False
