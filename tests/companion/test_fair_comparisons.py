@@ -65,12 +65,12 @@ def tuning_runs(validation: dict[str, Any], test: dict[str, Any]) -> pd.DataFram
 
 
 def test_settings_are_chosen_by_the_validation_loss() -> None:
-    """HydaLearn's two studies tune with cells that measure the test loss too."""
+    """HydaLearn's studies and the recommendation study tune with cells that measure the test loss too."""
     assert choose(tuning_runs({"metric": "validation loss"}, {"metric": "test loss"}), "joint").rate == 0.1
 
 
 def test_rates_are_chosen_by_the_validation_loss() -> None:
-    """Likewise the scale gap and, with the same function, the recommendation study."""
+    """Likewise the scale gap."""
     best = scale_gap.best_rates(tuning_runs({"metric": "validation loss"}, {"metric": "test loss"}))
     assert best["rate"].tolist() == [0.1]
 

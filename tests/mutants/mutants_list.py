@@ -231,7 +231,7 @@ COMPARISON = (
     ),
     Mutant(
         "tuning AdaTask on test data",
-        "The learning rates of the scale-gap and recommendation studies are chosen by the loss that is then reported.",
+        "The learning rates of the scale-gap study are chosen by the loss that is then reported.",
         "notebooks/companion/train/spread_comparison.py",
         (('log_losses(tuning, "validation loss")', 'log_losses(tuning, "test loss")'),),
         ("tests/companion/test_fair_comparisons.py::test_rates_are_chosen_by_the_validation_loss",),

@@ -21,7 +21,7 @@ STUDIES = {
     "04_mortality": [f"tabular.{name}" for name in ("study", "controls", "curves", "probe")],
     "06_adatask_synthetic": ["adatask_synthetic.study"],
     "07_scenes": ["scenes.study", "scenes.predictions"],
-    "08_recommendation": ["recommendation.study"],
+    "08_recommendation": [f"recommendation.{name}" for name in ("study", "shares", "sparse")],
     "09_composed": ["composed.study", "tabular.facts"],
 }
 # One method of a family: ordinary training, weights that follow losses, weights that follow gradients, TorchJD's
@@ -38,8 +38,8 @@ FAMILIES = (
 NOT_ALONE = {"swap"}  # a run takes the weights of other runs, so it cannot be trained without them
 EVERY_OPTIMIZER = "06_adatask_synthetic"  # which is quick; elsewhere Adam alone
 TRAINING = ("train_grid", "tune_grid", "train_cell")
-# Where seeds are splits of one data set they are encoded together, so all of them train.
-ALONE = ("02_hydalearn_synthetic", "06_adatask_synthetic", "07_scenes")
+# Where seeds are splits of one data set that are encoded together, all of them train.
+ALONE = ("02_hydalearn_synthetic", "06_adatask_synthetic", "07_scenes", "08_recommendation")
 # Largest difference, in units of the metric's largest value where that is above 1. Rounding differs between processors
 # and training amplifies it; what would change a conclusion is a thousand times larger. The scenes train in float32: a
 # seed that trains alone ends elsewhere than in the crowd, so there only a gross change is noticed.

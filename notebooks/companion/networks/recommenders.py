@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from companion.networks.shared_bottom import SharedBottom
+from companion.networks.shared_bottom import Masked, SharedBottom
 
 SPREAD = 0.1  # standard deviation of initial embeddings: our choice, small beside what training makes of them
 
@@ -16,6 +16,7 @@ class FieldEmbeddings(nn.Module):
     Args:
         sizes: Field -> rows of its table, in the order of the ids.
         width: Numbers per embedding D.
+        sparse: Whether gradients hold the rows that a batch touches only.
         generator: Source of the initial values, normal with standard deviation 0.1; `None` takes torch's global one.
         dtype: Type of the parameters.
 
@@ -30,12 +31,15 @@ class FieldEmbeddings(nn.Module):
         sizes: Mapping[str, int],
         width: int,
         *,
+        sparse: bool = False,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         """Draw the tables."""
         super().__init__()
-        self.tables = nn.ModuleDict({field: nn.Embedding(size, width, dtype=dtype) for field, size in sizes.items()})
+        self.tables = nn.ModuleDict(
+            {field: nn.Embedding(size, width, sparse=sparse, dtype=dtype) for field, size in sizes.items()}
+        )
         for p in self.parameters():
             nn.init.normal_(p, std=SPREAD, generator=generator)
 
@@ -115,6 +119,8 @@ class MMoE(nn.Module):
         experts: Number of experts.
         hidden: Width of each expert.
         num_tasks: Number of tasks T.
+        masked: Whether `Masked` units follow the joined embeddings, for dropout.
+        sparse: Whether the tables' gradients hold the rows that a batch touches only.
         generator: Source of the initial weights; `None` takes torch's global one.
         dtype: Type of the parameters.
 
@@ -123,7 +129,7 @@ class MMoE(nn.Module):
         >>> [tuple(logits.shape) for logits in model(torch.tensor([[4, 6], [0, 0]]))]
         [(2,), (2,), (2,)]
         >>> list(model.shared_layers())
-        ['user', 'film', 'expert 1', 'expert 2']
+        ['user', 'film', 'experts']
     """
 
     def __init__(
@@ -134,14 +140,17 @@ class MMoE(nn.Module):
         hidden: int,
         num_tasks: int,
         *,
+        masked: bool = False,
+        sparse: bool = False,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         """Draw the initial weights: linear layers as torch's default, from the generator."""
         super().__init__()
-        self.embeddings = FieldEmbeddings(sizes, width, generator=generator, dtype=dtype)
+        self.embeddings = FieldEmbeddings(sizes, width, sparse=sparse, generator=generator, dtype=dtype)
         inputs = len(sizes) * width
-        self.experts = nn.ModuleList(nn.Linear(inputs, hidden, dtype=dtype) for _ in range(experts))
+        self.mask = Masked(inputs, dtype) if masked else nn.Identity()
+        self.experts = nn.Linear(inputs, experts * hidden, dtype=dtype)  # of one layer each, side by side
         self.gates = nn.ModuleList(nn.Linear(inputs, experts, bias=False, dtype=dtype) for _ in range(num_tasks))
         self.heads = nn.ModuleList(nn.Linear(hidden, 1, dtype=dtype) for _ in range(num_tasks))
         for module in self.modules():
@@ -152,18 +161,18 @@ class MMoE(nn.Module):
 
     def forward(self, ids: Tensor) -> list[Tensor]:
         """Map ids `[..., fields]` to T logits `[...]`."""
-        features = self.embeddings(ids)  # [..., fields * D]
-        opinions = torch.stack([expert(features).relu() for expert in self.experts], dim=-2)  # [..., experts, H]
+        features = self.mask(self.embeddings(ids))  # [..., fields * D]
+        opinions = self.experts(features).relu().unflatten(-1, (self.gates[0].out_features, -1))  # [..., experts, H]
         logits = []
         for gate, head in zip(self.gates, self.heads, strict=True):
             shares = gate(features).softmax(-1)  # [..., experts]
-            logits.append(head((shares.unsqueeze(-1) * opinions).sum(-2)).squeeze(-1))
+            scores = (opinions @ head.weight.mT).squeeze(-1)  # [..., experts]: linear heads may come before the mixture
+            logits.append((shares * scores).sum(-1) + head.bias)
         return logits
 
     def shared_layers(self) -> dict[str, list[nn.Parameter]]:
-        """Return the shared parameters by table and expert."""
-        experts = {f"expert {i}": list(expert.parameters()) for i, expert in enumerate(self.experts, start=1)}
-        return self.embeddings.layers() | experts
+        """Return the shared parameters: each table, and the experts."""
+        return self.embeddings.layers() | {"experts": list(self.experts.parameters())}
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of tables and experts; gates and heads belong to their task."""

@@ -16,6 +16,7 @@ from companion.data.tiktok import load_tiktok
 from companion.data.wechat import load_wechat
 from companion.networks.recommenders import EmbeddedBottom, MMoE
 from companion.networks.shared_bottom import binary_losses
+from companion.problems.tables import SPLITS
 from companion.train.devices import resolve_device
 from companion.train.problem import Problem
 from companion.train.stacked import RunData, StackedModel
@@ -25,8 +26,6 @@ LOADERS: dict[str, Callable[[], Interactions]] = {
     "tiktok": load_tiktok,
     "wechat": load_wechat,
 }
-NETWORKS = ("shared bottom", "MMoE")
-
 Network = EmbeddedBottom | MMoE
 
 
@@ -68,51 +67,54 @@ def folds(
     return encode(data, interaction_splits(data, split, seeds), rare)
 
 
-def build(network: str, sizes: dict[str, int], width: int, hidden: Sequence[int], num_tasks: int, seed: int) -> Network:
-    """Draw a network in float64: equal seeds give equal initial weights.
+def build(c: Mapping[str, Any], sizes: dict[str, int], num_tasks: int, seed: int, *, sparse: bool = False) -> Network:
+    """Draw a network in float64: equal seeds give equal initial weights of what tasks share.
 
     Args:
-        network: "shared bottom", or "MMoE" with four experts of the last width each.
+        c: `network`, "shared bottom" or "MMoE", with `width` numbers per embedding and `hidden`, the widths of the
+            shared layers or of each of an MMoE's `experts`; with `dropouts` an MMoE can drop units.
         sizes: Field -> rows of its table.
-        width: Numbers per embedding.
-        hidden: Widths of the shared layers.
         num_tasks: Number of tasks.
         seed: Of the weights.
+        sparse: Whether the gradients of an MMoE's tables are sparse.
     """
-    generator = torch.Generator().manual_seed(seed)
-    if network == "MMoE":
-        return MMoE(sizes, width, 4, hidden[-1], num_tasks, generator=generator, dtype=torch.float64)
-    return EmbeddedBottom(sizes, width, hidden, num_tasks, generator=generator, dtype=torch.float64)
+    drawn: dict[str, Any] = {"generator": torch.Generator().manual_seed(seed), "dtype": torch.float64}
+    if c["network"] == "MMoE":
+        (hidden,) = c["hidden"]
+        shape = (c["width"], c["experts"], hidden, num_tasks)
+        return MMoE(sizes, *shape, masked="dropouts" in c, sparse=sparse, **drawn)
+    return EmbeddedBottom(sizes, c["width"], c["hidden"], num_tasks, **drawn)
 
 
-def layer_names(network: str, fields: Sequence[str], hidden: Sequence[int]) -> list[str]:
+def layer_names(c: Mapping[str, Any], fields: Sequence[str]) -> list[str]:
     """Names of the shared tables and layers, in the order in which they are numbered from 1."""
-    return list(build(network, dict.fromkeys(fields, 1), 1, hidden, 1, 0).shared_layers())
+    return list(build(c, dict.fromkeys(fields, 1), 1, 0).shared_layers())
 
 
 def prepare(c: Mapping[str, Any], seeds: Sequence[int]) -> Problem:
     """Prepare the splits of a log for runs with these seeds, which may repeat.
 
+    A seed names initial weights and an order of batches, and modulo `SPLITS` it names its split.
+
     Args:
-        c: `dataset`, `users`, `split` and `rare` make the folds, `network`, `width` and `hidden` the model;
-            `batch_size`, `device`; `seeds` are the splits that are prepared together.
+        c: `dataset`, `users`, `split` and `rare` make the folds, see `build` for the model; `batch_size` and `device`;
+            with `alone` only that task, from 0, is there. The splits of its `seeds` are prepared together.
         seeds: One per run, each of them among `c["seeds"]`.
     """
-    device, names = resolve_device(c["device"]), tuple(c["seeds"])
-    source = torch.tensor([names.index(seed) for seed in seeds], device=device)
+    device, names = resolve_device(c["device"]), tuple(dict.fromkeys(seed % SPLITS for seed in c["seeds"]))
+    source = torch.tensor([names.index(seed % SPLITS) for seed in seeds], device=device)
     sizes, encoded = folds(c["dataset"], c["users"], c["split"], names, c["rare"])
+    tasks = [c["alone"]] if "alone" in c else list(range(encoded[0].targets.shape[1]))
 
     def on_device(fold: Encoded) -> RunData:
-        inputs, targets = (torch.from_numpy(array).to(device) for array in (fold.ids, fold.targets))
+        inputs, targets = (torch.from_numpy(array).to(device) for array in (fold.ids, fold.targets[:, tasks]))
         return RunData(inputs, targets, source)
 
     train, validation, test = (on_device(fold) for fold in encoded)
-    num_tasks = train.targets.shape[1]
-    shape = (c["network"], sizes, c["width"], c["hidden"], num_tasks)
     return Problem(
-        StackedModel([build(*shape, seed) for seed in seeds]).to(device),
+        StackedModel([build(c, sizes, len(tasks), seed) for seed in seeds]).to(device),
         list(seeds),
-        ["classification"] * num_tasks,
+        ["classification"] * len(tasks),
         binary_losses,
         train,
         validation,

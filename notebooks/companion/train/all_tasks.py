@@ -17,6 +17,7 @@ from companion.train.stacked import LossesFn
 from companion.train.weightings import Weighting, make_weighting
 
 Configuration = Mapping[str, Any]
+WITH_DECAY = {"Adam": "AdamW"}  # the optimizers whose weight decay is tuned
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,20 @@ def loss_scales(runs: Sequence[Run], num_tasks: int) -> Tensor:
 
 def make_method(
     method: str, optimizer: str, model: nn.Module, losses_fn: LossesFn, shared: Sequence[nn.Parameter], *,
-    kinds: Sequence[str], steps_per_epoch: int, apart: bool,
+    kinds: Sequence[str], steps_per_epoch: int, apart: bool, decay: float = 0.0,
 ) -> tuple[Weighting, Optimizer]:  # fmt: skip
-    """Build what fills the gradients, see `make_weighting`, and the named optimizer, for AdaTask in its form."""
+    """Build what fills the gradients, see `make_weighting`, and the named optimizer, for AdaTask in its form.
+
+    Weight decay makes AdamW of Adam: apart from the gradients, so that no task's accumulator sees it.
+    """
     weighting = make_weighting(
         method, model, losses_fn, shared, kinds=kinds, steps_per_epoch=steps_per_epoch, apart=apart
     )
     num_tasks = len(kinds) if method == "AdaTask" else None
-    return weighting, make_optimizer(optimizer, trained_parameters(model, weighting), num_tasks)
+    parameters = trained_parameters(model, weighting)
+    if decay:
+        return weighting, make_optimizer(WITH_DECAY[optimizer], parameters, num_tasks, weight_decay=decay)
+    return weighting, make_optimizer(optimizer, parameters, num_tasks)
 
 
 def tidy(runs: Sequence[Run], measures: Mapping[tuple[Any, ...], Tensor], columns: Sequence[str]) -> pd.DataFrame:

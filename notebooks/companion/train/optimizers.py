@@ -6,15 +6,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adagrad, Adam, Optimizer, RMSprop
+from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
-from mtlcore.adatask import AdaTaskAdagrad, AdaTaskAdam, AdaTaskRMSprop
+from mtlcore.adatask import AdaTaskAdagrad, AdaTaskAdam, AdaTaskAdamW, AdaTaskRMSprop
 
 # Ordinary optimizer and its AdaTask form.
 OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], Callable[..., Optimizer]]] = {
     "Adagrad": (Adagrad, AdaTaskAdagrad),
     "RMSprop": (RMSprop, AdaTaskRMSprop),
     "Adam": (Adam, AdaTaskAdam),
+    "AdamW": (AdamW, AdaTaskAdamW),
 }
 ORDINARY = {name: ordinary for name, (ordinary, _) in OPTIMIZERS.items()} | {"SGD": partial(SGD, momentum=0.9)}
 

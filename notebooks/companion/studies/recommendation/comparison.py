@@ -1,23 +1,18 @@
-"""What the recommendation study trains: learning rates tuned per method, then the reported runs on fresh splits.
+"""What the recommendation study trains: weight decay, dropout and rates chosen per method, then the fresh runs."""
 
-A problem is a split and a network, a setting a method at one spread of the loss weights (1 for the first task's loss,
-rising in equal ratios to the spread for the last one's).
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from companion.store.results import Results
-from companion.studies.recommendation.study import train_cell
-from companion.train import spread_comparison as report
+from companion.studies.recommendation.shares import follow_grid
+from companion.studies.recommendation.sparse import sparse_grid
+from companion.studies.recommendation.study import ALONE, DRAWN, PARTS, train_grid, tune_grid
+from companion.train.method_comparison import Comparison, choose, compare
 
-Setting = report.Setting
-REFERENCE = "Adam"  # the optimizer of the static grid, of the baselines and of the curves over the spread
-RATED_AT = 1.0  # methods that erase constant loss weights tune their rate once, at this spread
-ERASING = ("AdaTask", "per-task RMS")
+REGULARISED = ("equal weights", "AdaTask")  # and the single tasks; the others take the strengths of equal weights
 
 
 @dataclass(frozen=True)
@@ -25,126 +20,162 @@ class Plan:
     """Everything that decides which runs there are.
 
     Attributes:
-        base: What all cells share, see `study.train_cell`.
-        problems: Problem -> its split, network and optimizers; the first is the main one.
-        gap: The spread of the mis-scaled losses.
-        spreads: Spreads of the robustness curves, on the main problem with Adam.
-        static: Spreads among which joint Adam may choose on the main problem.
-        weightings: Baselines of `companion.baselines` on the main problem with Adam.
-        rates: Optimizer -> learning rates to tune over.
-        seeds: Fresh splits.
-        tuning_seeds: Splits that choose.
+        base: What all cells share, see `study.train_grid`.
+        tasks: Names of the tasks.
+        rates: Learning rates to choose from.
+        scales: Weights of the last task's loss that "static weights" may choose, the first's being 1.
+        decays: Weight decays to choose from.
+        dropouts: Shares of dropped units to choose from.
+        others: Baselines, which take the weight decay and dropout of equal weights and are tuned on `few`.
+        few: The first tuning seeds, which choose weight decay and dropout, at all rates but the least and the greatest.
+        tuning_seeds: Seeds that choose rates and scales.
+        seeds: Fresh ones.
     """
 
     base: Mapping[str, Any]
-    problems: Mapping[str, Mapping[str, Any]]
-    gap: float
-    spreads: Sequence[float]
-    static: Sequence[float]
-    weightings: Sequence[str]
-    rates: Mapping[str, Sequence[float]]
-    seeds: Sequence[int]
+    tasks: Sequence[str]
+    rates: Sequence[float]
+    scales: Sequence[float]
+    decays: Sequence[float]
+    dropouts: Sequence[float]
+    others: Sequence[str]
+    few: Sequence[int]
     tuning_seeds: Sequence[int]
+    seeds: Sequence[int]
 
     @property
-    def main(self) -> str:
-        """Name of the main problem."""
-        return next(iter(self.problems))
+    def alone(self) -> list[str]:
+        """The single tasks, each a method of its own."""
+        return [task + ALONE for task in self.tasks]
 
-    def pairs(self) -> Iterator[tuple[str, str]]:
-        """Every problem with each of its optimizers."""
-        for problem, how in self.problems.items():
-            for optimizer in how["optimizers"]:
-                yield problem, optimizer
-
-    def spreads_of(self, problem: str, optimizer: str, method: str, static: Sequence[float]) -> list[float]:
-        """At which spreads a method runs; none where it does not, and `static` for joint training beside the others."""
-        on_curve = (problem, optimizer) == (self.main, REFERENCE)
-        if method == "single task":
-            return [RATED_AT]
-        if method == "joint":
-            return sorted({RATED_AT, self.gap, *((*self.spreads, *static) if on_curve else ())})
-        if method == "per-task RMS" and optimizer != REFERENCE:
-            return []
-        if method in ERASING:
-            return sorted({RATED_AT, self.gap, *(self.spreads if on_curve else ())})
-        return list(self.spreads) if on_curve else []
-
-    def cell(
-        self,
-        problem: str,
-        optimizer: str,
-        method: str,
-        settings: Sequence[tuple[float, float]],
-        *,
-        final: bool,
-        record: bool,
-    ) -> dict[str, Any]:
-        """The configuration of a cell; settings are pairs of spread and learning rate."""
-        how = {name: value for name, value in self.problems[problem].items() if name != "optimizers"}
-        spreads, rates = map(list, zip(*settings, strict=True))
-        seeds = list(self.seeds if final else self.tuning_seeds)
-        names = {"problem": problem, "optimizer": optimizer, "method": method}
-        return {
-            **names, **how, **self.base, "spreads": spreads, "rates": rates, "seeds": seeds, "test": final,
-            "record": record,
-        }  # fmt: skip
-
-    @property
-    def methods(self) -> list[str]:
-        """All methods."""
-        return ["single task", "joint", *ERASING, *self.weightings]
+    def cell(self, method: str, **knobs: Sequence[float]) -> dict[str, Any]:
+        """A configuration; knobs that are not given have one value that changes nothing."""
+        return {**self.base, "method": method, "scales": [1.0], "decays": [0.0], "dropouts": [0.0], **knobs}
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """What tuning found.
+def sizes(
+    results: Results, plan: Plan, strengths: Mapping[str, float], varied: Mapping[str, Sequence[Any]]
+) -> pd.DataFrame:
+    """Train equal weights at other sizes, one changed at a time.
 
-    Attributes:
-        runs: Tidy rows of the tuning runs.
-        best: Of `report.best_rates`.
-        static: The static setting that joint Adam chose on the main problem.
+    Args:
+        results: Where finished cells are.
+        plan: What the others are.
+        strengths: Weight decay and dropout.
+        varied: Name in the configuration -> its values.
+
+    Returns:
+        Validation AUC by `size` (its name), `value` and tuning seed, at the better of two rates.
     """
-
-    runs: pd.DataFrame
-    best: pd.DataFrame
-    static: Setting
-
-    def rate(self, problem: str, optimizer: str, method: str, spread: float) -> float:
-        """The chosen learning rate of a setting."""
-        at = RATED_AT if method in ERASING else spread
-        rates = self.best.set_index(report.GROUP)["rate"]
-        return float(rates[problem, optimizer, method, at])
-
-
-def tune(results: Results, plan: Plan) -> Tuned:
-    """Train every method over the learning rates on the tuning splits, and choose by validation loss."""
-    cells = []
-    for problem, optimizer in plan.pairs():
-        for method in plan.methods:
-            spreads = plan.spreads_of(problem, optimizer, method, plan.static)
-            spreads = spreads and ([RATED_AT] if method in ERASING else spreads)
-            settings = [(spread, rate) for spread in spreads for rate in plan.rates[optimizer]]
-            if settings:
-                cells.append(plan.cell(problem, optimizer, method, settings, final=False, record=False))
-    runs = results.cells(cells, train_cell)
-    best = report.best_rates(runs)
-    return Tuned(runs, best, report.best_static(best, plan.main, REFERENCE, plan.static))
+    rows = []
+    for name, values in varied.items():
+        for value in values:
+            knobs = {"decays": [strengths["decay"]], "dropouts": [strengths["dropout"]], "rates": plan.rates[1:3]}
+            runs = results.cells([{**plan.cell("equal weights", **knobs, seeds=plan.few), name: value}], tune_grid)
+            best = runs[runs["rate"] == choose(runs, "equal weights", ["rate"]).rate]
+            found = best[best["metric"] == "validation AUC"][["seed", "value"]].rename(columns={"value": "AUC"})
+            rows.append(found.assign(size=name, value=value[0] if isinstance(value, list) else value))
+    return pd.concat(rows, ignore_index=True)
 
 
-def train_final(results: Results, plan: Plan, tuned: Tuned) -> pd.DataFrame:
-    """Train every setting on the fresh splits at its own learning rate; dominance is followed where it is compared."""
-    cells = []
-    followed = [("joint", RATED_AT), ("joint", plan.gap), ("AdaTask", plan.gap), ("per-task RMS", plan.gap)]
-    for problem, optimizer in plan.pairs():
-        for method in plan.methods:
-            spreads = plan.spreads_of(problem, optimizer, method, [tuned.static[1]])
-            for record in (False, True):
-                settings = [
-                    (spread, tuned.rate(problem, optimizer, method, spread))
-                    for spread in spreads
-                    if ((method, spread) in followed and problem == plan.main) == record
-                ]
-                if settings:
-                    cells.append(plan.cell(problem, optimizer, method, settings, final=True, record=record))
-    return results.cells(cells, train_cell)
+def regularise(results: Results, plan: Plan, method: str) -> tuple[dict[str, float], pd.DataFrame]:
+    """Choose weight decay without dropout, then dropout at that decay; give both and the tuning runs."""
+    strengths, tables = {"decay": 0.0, "dropout": 0.0}, []
+    for knob, tried in (("decay", plan.decays), ("dropout", plan.dropouts)):
+        knobs = {"decays": [strengths["decay"]], "dropouts": [strengths["dropout"]], f"{knob}s": list(tried)}
+        runs = results.cells([plan.cell(method, rates=plan.rates[1:-1], seeds=plan.few, **knobs)], tune_grid)
+        strengths[knob] = choose(runs, method, ("rate", knob)).setting[knob]
+        tables.append(runs.assign(knob=knob))
+    return strengths, pd.concat(tables, ignore_index=True)
+
+
+def compare_all(results: Results, plan: Plan) -> tuple[Comparison, dict[str, dict[str, float]], pd.DataFrame]:
+    """Tune every method and train it on the fresh seeds; give the strengths of regularisation and their runs too."""
+    own = {method: regularise(results, plan, method) for method in (*plan.alone, *REGULARISED)}
+    strengths = {method: found for method, (found, _) in own.items()}
+    parts = []
+    for method in (*plan.alone, *REGULARISED, "static weights", *plan.others):
+        primary = method not in plan.others
+        strengths.setdefault(method, strengths["equal weights"])
+        knobs = {name: [value] for name, value in strengths[method].items()}
+        part = compare(
+            results, plan.base, [method], rates=plan.rates, scales=plan.scales if method == "static weights" else [1.0],
+            tuning_seeds=plan.tuning_seeds if primary else plan.few, seeds=plan.seeds, tune=tune_grid,
+            train=train_grid, rivals=int(primary), knobs={method: knobs},
+        )  # fmt: skip
+        parts.append(part)
+    tables = (pd.concat([getattr(part, name) for part in parts]) for name in ("tuned", "fresh", "rivals"))
+    tuned, fresh, rivals = tables
+    chosen = {method: choice for part in parts for method, choice in part.chosen.items()}
+    screened = pd.concat([runs for _, runs in own.values()], ignore_index=True)
+    return Comparison(tuned, fresh, chosen, rivals), strengths, screened
+
+
+def at_gap(results: Results, plan: Plan, found: Comparison, spreads: Sequence[float]) -> pd.DataFrame:
+    """Train at other weights of the last task's loss: joint training at its own rate, AdaTask, which erases them.
+
+    Returns:
+        Tidy rows of one run per fresh split, with the setting's `scale`.
+    """
+    rows = []
+    for spread in spreads:
+        for method in ("static weights", "AdaTask"):
+            setting = dict(found.chosen["AdaTask" if method == "AdaTask" else "equal weights"].setting)
+            knobs = {"scales": [spread], "decays": [setting["decay"]], "dropouts": [setting["dropout"]]}
+            rate = setting["rate"]
+            if method == "static weights":
+                runs = results.cells([plan.cell(method, rates=plan.rates, seeds=plan.few, **knobs)], tune_grid)
+                rate = choose(runs, method).rate
+            cell = plan.cell(method, rates=[rate], seeds=plan.seeds, **knobs)
+            rows.append(results.cells([{**cell, "inits": 1}], train_grid))
+    return pd.concat(rows, ignore_index=True)
+
+
+def follow(
+    results: Results, plan: Plan, gap: pd.DataFrame, found: Comparison, spread: float, task: str
+) -> pd.DataFrame:
+    """Follow who moves which table and layer, in one run per fresh split at the chosen settings.
+
+    Args:
+        results: Where finished cells are.
+        plan: What there is.
+        gap: Of `at_gap`.
+        found: Of `compare_all`.
+        spread: Weight of the last task's loss in training that is mis-scaled.
+        task: Which is trained against itself, for the null levels.
+    """
+    fair, ours = dict(found.chosen["equal weights"].setting), dict(found.chosen["AdaTask"].setting)
+    (rate,) = set(gap[(gap["method"] == "static weights") & (gap["scale"] == spread)]["rate"])
+    # Units are dropped from whole batches, so not where their parts are tasks.
+    settings = [
+        ("equal weights", fair),
+        ("AdaTask", ours),
+        (task + PARTS, {**fair, "dropout": 0.0}),
+        (task + DRAWN, fair),
+    ]
+    settings += [("static weights", {**fair, "scale": spread, "rate": rate}), ("AdaTask", {**ours, "scale": spread})]
+    cells = [
+        {**plan.cell(method, seeds=plan.seeds, **{f"{name}s": [v] for name, v in setting.items()}), "inits": 1}
+        for method, setting in settings
+    ]
+    return results.cells(cells, follow_grid)
+
+
+def sparse(results: Results, plan: Plan, rates: Sequence[float]) -> pd.DataFrame:
+    """Tune and train both methods with sparse tables, and with dense ones without weight decay and dropout too.
+
+    Returns:
+        Tidy rows of one run per fresh split, `tables` "sparse" or "dense".
+    """
+    rows = []
+    for method in ("joint", "AdaTask"):
+        cell = {**plan.base, "method": method, "inits": 1}
+        tuned = results.cells([{**cell, "rates": list(rates), "seeds": plan.few, "test": False}], sparse_grid)
+        rate = choose(tuned, method, ["rate"]).rate
+        fresh = results.cells([{**cell, "rates": [rate], "seeds": plan.seeds, "test": True}], sparse_grid)
+        rows.append(fresh.assign(tables="sparse"))
+        dense = plan.cell("equal weights" if method == "joint" else method, rates=list(rates), seeds=plan.few)
+        rate = choose(results.cells([dense], tune_grid), method, ["rate"]).rate
+        final = {**dense, "rates": [rate], "seeds": plan.seeds, "inits": 1}
+        rows.append(results.cells([final], train_grid).assign(method=method, tables="dense"))
+    return pd.concat(rows, ignore_index=True)

@@ -1,4 +1,4 @@
-"""Tables of the recommendation study: measures by task, paired differences with corrected intervals, verdicts."""
+"""Tables of the recommendation study: levels, differences with the parts of their variance, shares of the updates."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,92 +7,108 @@ import pandas as pd
 
 from companion.claims import verdicts
 from companion.claims.register import Claim
-from companion.claims.statistics import Interval, paired_interval
-from companion.train import spread_comparison
-from companion.train.layer_shares import NUM_BINS
-from companion.train.method_comparison import intervals as intervals
-from companion.train.spread_comparison import GROUP, MEAN, Contrast, label, log_losses
+from companion.claims.statistics import Estimate, Interval, TuningPart, estimate, paired_interval
+from companion.data.interactions import Interactions, encode, interaction_splits
+from companion.metrics.recommenders import auc
+from companion.studies.recommendation.trivial import log_odds
+from companion.train.method_comparison import Comparison
 
 # Test rows per training row of every split (60 : 20 : 20): what splits share makes their differences alike.
 TEST_TO_TRAIN = 1 / 3
 
 
-def by_task(final: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A measure of the test fold: index group and seed, one column per task and `MEAN`; NaN where a run failed."""
-    rows = final[final["metric"] == metric]
-    index = [*GROUP, "seed"]
-    wide = rows.pivot(index=index, columns="task", values="value")
-    wide[MEAN] = rows.groupby(index)["value"].agg(lambda values: values.mean(skipna=False))
-    return wide
+def contrast(found: Comparison, metric: str, references: Sequence[str], first: str = "AdaTask") -> Estimate:
+    """Interval of a method's measure minus the mean of some references', paired by split and initialisation.
+
+    Args:
+        found: Tuned and trained methods.
+        metric: Which measure.
+        references: Names; the single tasks are several.
+        first: The method.
+    """
+    ours, others = found.retuned(first, metric), [found.retuned(name, metric) for name in references]
+    apart = ours.drawn() - np.mean([other.drawn() for other in others], axis=0)  # of the bootstrap samples
+    noise = ours.noise() + sum(other.noise() for other in others) / len(others) ** 2
+    part = TuningPart(max(float(apart.var()) - noise, 0.0), ours.seeds)
+    differences = ours.values[0] - np.mean([other.values[0] for other in others], axis=0)  # [S, I]
+    return estimate(differences, test_to_train=TEST_TO_TRAIN, tuning=part)
 
 
-def difference(first: pd.Series, second: pd.Series) -> Interval:
-    """Corrected interval of `first - second` over the splits; both are numbers by seed."""
-    return paired_interval(first, second, test_to_train=TEST_TO_TRAIN)
+def contrasts(found: Comparison, tasks: Sequence[str], names: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """AdaTask against each reference, in every task and their mean.
+
+    Args:
+        found: Tuned and trained methods.
+        tasks: Names.
+        names: Reference -> its methods; one per task where these are trained alone.
+
+    Returns:
+        One row per `reference` and `task`, "mean of tasks" for all: the fields of an estimate.
+    """
+    rows = []
+    for reference, methods in names.items():
+        rows.append({"reference": reference, "task": "mean of tasks", **vars(contrast(found, "AUC", methods))})
+        for number, task in enumerate(tasks):
+            own = [methods[number]] if len(methods) > 1 else methods
+            rows.append({"reference": reference, "task": task, **vars(contrast(found, f"AUC, {task}", own))})
+    return pd.DataFrame(rows)
+
+
+def trivial(data: Interactions, kind: str, seeds: Sequence[int], rare: int) -> pd.DataFrame:
+    """AUC and log loss on the test fold of predictions from rates of users and films, means over splits.
+
+    Returns:
+        Index: method; columns: pairs of measure ("AUC", "test loss") and task.
+    """
+    rows = []
+    for split in interaction_splits(data, kind, seeds):
+        _, (train, _, test) = encode(data, [split], rare)
+        for number, task in enumerate(data.targets):
+            labels = test.targets[0, number]
+            for name, z in log_odds(train, test, number).items():
+                loss = float(np.logaddexp(0, z).mean() - (labels * z).mean())
+                rows += [(f"rates of {name}", "AUC", task, auc(labels[None], z[None])[0])]
+                rows += [(f"rates of {name}", "test loss", task, loss)]
+    table = pd.DataFrame(rows, columns=["method", "metric", "task", "value"])
+    return table.pivot_table(index="method", columns=["metric", "task"], values="value")
+
+
+def levels(fresh: pd.DataFrame, tasks: Sequence[str], alone: Sequence[str]) -> pd.DataFrame:
+    """Means over all fresh runs of AUC and log loss, as `trivial`; the single tasks are one row."""
+    named = [f"{metric}, {task}" for metric in ("AUC", "test loss", "user AUC") for task in tasks]
+    rows = fresh[fresh["metric"].isin(named)].replace({"method": dict.fromkeys(alone, "single tasks")})
+    rows[["metric", "task"]] = [name.split(", ") for name in rows["metric"]]
+    return rows.pivot_table(index="method", columns=["metric", "task"], values="value", sort=False)
+
+
+def rate_curves(found: Comparison, methods: Sequence[str]) -> pd.DataFrame:
+    """Validation loss over the learning rate, in per cent above the method's least.
+
+    Returns:
+        One row per method and rate: `mean` over tuning seeds, and `low` and `high`, its 95 % interval, paired with the
+        chosen rate.
+    """
+    rows = []
+    for method in methods:
+        here = found.tuned[(found.tuned["method"] == method) & (found.tuned["metric"] == "validation loss")]
+        here = here[here["scale"] == found.chosen[method].setting["scale"]]
+        losses = here.pivot(index="seed", columns="rate", values="value")
+        logs = 100 * losses.transform(np.log)
+        for rate in logs.columns:
+            apart = paired_interval(logs[rate], logs[found.chosen[method].rate])
+            rows.append({"label": method, "rate": rate, **vars(apart)})
+    return pd.DataFrame(rows)
+
+
+def shares(followed: pd.DataFrame, metric: str, method: str, scale: float = 1.0, layer: int = 0) -> pd.Series:
+    """A measure of one method's tables and layers, by split."""
+    rows = followed[(followed["method"] == method) & (followed["scale"] == scale) & (followed["layer"] == layer)]
+    return rows[rows["metric"] == metric].set_index("seed")["value"].sort_index()
 
 
 def level(values: pd.Series) -> Interval:
-    """Corrected interval of the mean of numbers by seed."""
-    return paired_interval(values, np.zeros(len(values)), test_to_train=TEST_TO_TRAIN)
-
-
-def compare(values: pd.DataFrame, contrasts: Mapping[str, Sequence[Contrast]]) -> pd.DataFrame:
-    """Compute the paired differences of a measure.
-
-    Args:
-        values: Of `by_task`.
-        contrasts: Name -> its comparisons.
-
-    Returns:
-        One row per comparison: name, the contrast's fields, labels, mean, low, high, count, and `plain low` and
-        `plain high` of the interval that takes the splits for independent.
-    """
-    plain = spread_comparison.compare(values, contrasts)
-    limits = {f"plain {name}": plain[name] for name in ("low", "high")}
-    return spread_comparison.compare(values, contrasts, TEST_TO_TRAIN).assign(**limits)
-
-
-def rate_curves(tuning: pd.DataFrame, best: pd.DataFrame, problem: str) -> pd.DataFrame:
-    """Validation losses over the learning rate, relative to the tuned single tasks of the same split.
-
-    Args:
-        tuning: Tidy rows of the tuning runs.
-        best: Of `best_rates`.
-        problem: Which.
-
-    Returns:
-        One row per optimizer, label and rate: `mean` over tuning splits of the mean log loss over tasks minus the
-        single tasks', its range `low`, `high`, and whether it is the `chosen` one.
-    """
-    logs = log_losses(tuning, "validation loss")[MEAN].rename("loss").reset_index()
-    logs = logs[logs["problem"] == problem].merge(best.rename(columns={"rate": "own rate"})[[*GROUP, "own rate"]])
-    logs["chosen"] = logs["rate"] == logs["own rate"]
-    single = logs[(logs["method"] == "single task") & logs["chosen"]][["optimizer", "seed", "loss"]]
-    logs = logs.merge(single.rename(columns={"loss": "single"}), on=["optimizer", "seed"])
-    logs["relative"] = logs["loss"] - logs["single"]
-    logs["label"] = [label(setting) for setting in zip(logs["method"], logs["spread"], strict=True)]
-    by_rate = logs.groupby(["optimizer", "label", "spread", "rate", "chosen"], sort=False)["relative"]
-    found = by_rate.agg(
-        mean=lambda values: values.mean(skipna=False), low="min", high="max", failed=lambda values: values.isna().sum()
-    )
-    return found.reset_index()
-
-
-def shares_by_bin(shares: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Distribution over parameters of the last task's rAU at the end of training.
-
-    Args:
-        shares: Rows of `layer_measures` of one setting, one per seed.
-        names: Of the layers, from number 1.
-
-    Returns:
-        One row per layer and bin: the mean `share` of the layer's live parameters in it.
-    """
-    return pd.DataFrame(
-        {"layer": name, "bin": b, "share": shares[f"rAU, bin {b}"][number].mean()}
-        for number, name in enumerate(names, start=1)
-        for b in range(NUM_BINS)
-    )
+    """Plain interval of a mean over splits: shares have no test fold, so splits need no correction."""
+    return paired_interval(values, np.zeros(len(values)))
 
 
 def sentence(claim: Claim, found: Sequence[Interval], decimals: int) -> str:
