@@ -1,6 +1,8 @@
 """Fixtures that the tests share."""
 
+import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib as mpl
 import pytest
@@ -8,6 +10,15 @@ import torch
 
 # Each of their tests takes seconds and shares nothing, so both processes of `make test` take them one by one.
 SPREAD = {"test_notebooks.py", "test_published_runs.py"}
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -38,3 +49,17 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     if not present[kind]:
         pytest.skip(f"this machine has no {kind} device")
     return torch.device(kind)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; skipped where it or playwright is missing."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on the PATH")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
