@@ -30,7 +30,7 @@ class Unit:
         return f"{self.of(value):z.{self.decimals}f}".replace("-", MINUS)
 
 
-PER_CENT_OF_LOSS = Unit(" %", lambda difference: 100 * math.expm1(difference), 0)  # of a difference of logs
+PER_CENT_OF_LOSS = Unit(" %", lambda difference: 100 * math.expm1(difference), 1)  # of a difference of logs
 THOUSANDTHS = Unit("", lambda difference: 1000 * difference, 1)  # of a log loss, in nats
 POINTS = Unit(" points of AUC", lambda difference: 100 * difference, 2)
 PER_CENT = Unit(" %", lambda share: 100 * share, 0)
