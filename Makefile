@@ -94,6 +94,10 @@ book: environment  ##    30 s  build the book, build/book/html/index.html, from 
 	@$(python) -m sphinx -q -W --keep-going -d build/book/doctrees build/book/source build/book/html
 	@$(python) book/check.py
 
+.PHONY: crate
+crate: environment  ##     4 s  write build/crate/, an RO-Crate of the evidence for an archive
+	@$(python) book/crate.py
+
 .PHONY: browse
 browse: book  ##   100 s  the book and JupyterLab in a real browser: needs Chromium, and playwright (pip install playwright)
 	@$(python) -m pytest -q -rs tests/book

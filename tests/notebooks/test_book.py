@@ -11,6 +11,7 @@ from companion.store.paths import ROOT
 import mtlcore
 
 STAGE = runpy.run_path(str(ROOT / "book" / "stage.py"))
+CRATE = runpy.run_path(str(ROOT / "book" / "crate.py"))
 CHECK = runpy.run_path(str(ROOT / "book" / "check.py"))
 
 
@@ -73,6 +74,24 @@ def test_what_leads_nowhere_is_told(tmp_path: Path) -> None:
         "a.html links to b.html#there, and there is no such place on that page.",
         "a.html links to c.html, and there is no such file.",
     ]
+
+
+def test_the_crate_ties_each_figure_to_what_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CRATE["main"].__globals__, "CRATE", tmp_path / "crate")
+    CRATE["main"]()
+    graph = json.loads((tmp_path / "crate" / "ro-crate-metadata.json").read_text(encoding="utf-8"))["@graph"]
+    entities = {entity["@id"]: entity for entity in graph}
+    figures = json.loads((ROOT / "figures" / "full" / "manifest.json").read_text(encoding="utf-8"))["figures"]
+    for stem, entry in figures.items():
+        made = entities[f"#made-{stem}"]
+        assert [result["@id"] for result in made["result"]] == [f"figures/full/{name}" for name in entry["files"]]
+        assert {"@id": f"notebooks/{entry['notebook']}.ipynb"} in made["instrument"]
+        objects = [entities[thing["@id"]] for thing in made["object"]]
+        assert {thing["sha256"] for thing in objects if "sha256" in thing} == set(entry["data"].values())
+        (seeds,) = (thing["value"] for thing in objects if thing.get("name") == "seeds")
+        assert json.loads(seeds) == entry["seeds"]
+    files = [entity for entity in graph if "File" in entity["@type"]]
+    assert all((tmp_path / "crate" / entity["@id"]).stat().st_size == entity["contentSize"] for entity in files)
 
 
 def test_the_reference_has_all_that_is_public() -> None:
