@@ -16,7 +16,7 @@ from torch import Tensor
 from mtlcore import reference
 
 CELL: dict[str, Any] = {
-    "noise": [0.3, 0.3], "own_part": 0.5, "hidden": [12, 12], "optimizer": "Adam", "method": "joint", "seeds": [3, 4],
+    "noise": [0.3, 0.3], "own_part": 0.5, "rows": 0, "decay": 0.0, "hidden": [12, 12], "optimizer": "Adam", "method": "joint", "seeds": [3, 4],
     "spreads": [1.0], "rates": [0.01], "steps": 60, "batch_size": 16, "held_out": 100, "device": "cpu", "record": True,
 }  # fmt: skip
 

@@ -87,7 +87,8 @@ def prepare(c: Mapping[str, Any], seeds: Sequence[int]) -> Problem:
 
     Args:
         c: `noise` (per task) and `own_part` make the family, `steps`, `batch_size`, `held_out` (rows of each held-out
-            fold) the folds, `hidden` the networks; `device`; `seeds` are prepared together.
+            fold) the folds, `hidden` the networks; `device`; `seeds` are prepared together. With `rows` the training
+            fold has that many examples, else every step has fresh ones.
         seeds: One per run, each of them among `c["seeds"]`.
     """
     device, names, num_tasks = resolve_device(c["device"]), list(c["seeds"]), len(c["noise"])
@@ -103,6 +104,6 @@ def prepare(c: Mapping[str, Any], seeds: Sequence[int]) -> Problem:
         list(seeds),
         ["regression"] * num_tasks,
         squared_losses,
-        *folds(family, names, source, c["steps"] * c["batch_size"], c["held_out"]),
+        *folds(family, names, source, c.get("rows") or c["steps"] * c["batch_size"], c["held_out"]),
         c["batch_size"],
     )
