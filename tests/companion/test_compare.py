@@ -151,7 +151,7 @@ def test_the_committed_run_is_what_git_has(tmp_path: Path) -> None:
         pytest.skip("this checkout is no git repository")
     compare.committed(tmp_path)
     found = compare.tables(tmp_path)
-    assert {"02_claims", "06_benefit", "08_sizes"} <= set(found)
+    assert {"02_claims", "06_regimes", "08_sizes"} <= set(found)
     assert not any(stem.startswith("00") for stem in found)
     assert (tmp_path / "02_runs.json").exists()
     text, agrees = compare.report(found, found, CLAIMS)

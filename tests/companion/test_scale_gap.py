@@ -16,8 +16,9 @@ from torch import Tensor
 from mtlcore import reference
 
 CELL: dict[str, Any] = {
-    "noise": [0.3, 0.3], "own_part": 0.5, "rows": 0, "decay": 0.0, "hidden": [12, 12], "optimizer": "Adam", "method": "joint", "seeds": [3, 4],
-    "spreads": [1.0], "rates": [0.01], "steps": 60, "batch_size": 16, "held_out": 100, "device": "cpu", "record": True,
+    "noise": [0.3, 0.3], "own_part": 0.5, "rows": 0, "hidden": [12, 12], "optimizer": "Adam", "decay": 0.0,
+    "method": "joint", "seeds": [3, 4], "spreads": [1.0], "rates": [0.01], "steps": 60, "batch_size": 16,
+    "held_out": 100, "device": "cpu", "record": True,
 }  # fmt: skip
 
 
@@ -68,14 +69,19 @@ def test_a_run_in_a_crowd_is_the_run_alone() -> None:
         pd.testing.assert_series_equal(crowd[alone.index], alone, rtol=1e-9, atol=1e-9)
 
 
-def test_a_rate_per_run_is_torchs_own_rate_and_falls_to_zero() -> None:
-    """One run of the program by hand: torch's Adam with the rate in the optimizer."""
-    source = torch.tensor([0])
-    data, _, test = folds(Family([0.3, 0.3], 0.5), [4], source, 60 * 16, 100)
+@pytest.mark.parametrize(("rows", "decay"), [(0, 0.0), (320, 0.3)])
+def test_a_run_is_torchs_own_training_whose_rate_falls_to_zero(rows: int, decay: float) -> None:
+    """One run of the program by hand: torch's AdamW with rate and decay in the optimizer, fresh or repeated rows."""
+    source, size = torch.tensor([0]), rows or 60 * 16
+    data, _, test = folds(Family([0.3, 0.3], 0.5), [4], source, size, 100)
     model = SharedBottom(8, [12, 12], 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for i in range(60):
-        x, y = data.batch(torch.arange(16 * i, 16 * (i + 1))[None])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=decay)
+    order = torch.Generator().manual_seed(4)
+    batches = [
+        batch for _ in range(60 * 16 // size) for batch in torch.split(torch.randperm(size, generator=order), 16)
+    ]
+    for i, batch in enumerate(batches):
+        x, y = data.batch(batch[None])
         optimizer.zero_grad()
         errors = (torch.stack(model(x[0])) - y[:, 0]).square().mean(-1)
         torch.autograd.backward(errors[0] + 10 * errors[1])
@@ -84,8 +90,17 @@ def test_a_rate_per_run_is_torchs_own_rate_and_falls_to_zero() -> None:
     x, y = test.batch(torch.arange(100)[None])
     with torch.no_grad():
         expected = (torch.stack(model(x[0])) - y[:, 0]).square().mean(-1)
-    found = cell(seeds=[4], spreads=[10.0], record=False)["test loss"]
+    found = cell(seeds=[4], spreads=[10.0], record=False, rows=rows, decay=decay)["test loss"]
     assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+
+
+def test_the_null_level_is_of_one_task_alone_whose_halves_differ_by_chance() -> None:
+    null = cell(method="first task against itself")
+    assert "test loss" not in null.index.get_level_values("metric")
+    assert null["last task, updates, mean"].to_numpy() == pytest.approx(0.5, abs=0.15)
+    assert 0 < null["dominated, updates, mean"].xs(0, level="layer").min() < 0.5
+    other_noise = cell(method="first task against itself", noise=[0.3, 2.0])
+    pd.testing.assert_series_equal(other_noise, null)  # the other task's labels do not matter
 
 
 def test_recording_changes_nothing_and_single_tasks_are_alone() -> None:

@@ -137,8 +137,8 @@ def _draws(losses: NDArray[np.float64]) -> NDArray[np.int64]:
     """The setting of least mean loss `[B]` in B bootstrap samples of the seeds of `losses [C, n]`."""
     count = losses.shape[1]
     weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=DRAWS)  # [B, n]
-    means = np.where(np.isfinite(losses).all(axis=1, keepdims=True), losses, np.inf) @ weights.T  # [C, B]
-    return np.asarray(np.argmin(np.nan_to_num(means, nan=np.inf, posinf=np.inf), axis=0))
+    fine = np.flatnonzero(np.isfinite(losses).all(axis=1))  # [F]
+    return np.asarray(fine[np.argmin(losses[fine] @ weights.T, axis=0)])
 
 
 def _told_apart(best: np.ndarray, beside: np.ndarray, value: float) -> str:

@@ -1,4 +1,4 @@
-"""Tables of the scale-gap study: tuned learning rates, effects on the losses, paired intervals and verdicts.
+"""Tables of AdaTask's studies: tuned learning rates, effects on the losses, paired intervals and verdicts.
 
 A method at one spread of the loss weights is a setting, such as ("joint", 10.0).
 """
@@ -12,7 +12,6 @@ import pandas as pd
 from companion.claims import verdicts
 from companion.claims.register import Claim
 from companion.claims.statistics import Interval, paired_interval
-from companion.train.layer_shares import NUM_BINS
 
 GROUP = ["problem", "optimizer", "method", "spread"]
 MEAN = 0  # in place of a task's number: the mean over tasks
@@ -69,43 +68,10 @@ def best_static(best: pd.DataFrame, problem: str, optimizer: str, spreads: Seque
     return "joint", float(rows["spread"].iloc[0])
 
 
-def effects(final: pd.DataFrame) -> pd.DataFrame:
-    """Log test losses over those of the single tasks with the same optimizer and seed: 0 is as good, less is better.
-
-    Returns:
-        Index: group and seed; one column per task and `MEAN`.
-    """
-    logs = log_losses(final, "test loss").droplevel("rate")
-    single = logs.xs("single task", level="method").droplevel("spread")
-    others = logs.drop("single task", level="method").reset_index(["method", "spread"])
-    relative = others.drop(columns=["method", "spread"]) - single.reindex(others.index)
-    return relative.set_index([others["method"], others["spread"]], append=True).reorder_levels([*GROUP, "seed"])
-
-
 def layer_measures(final: pd.DataFrame) -> pd.DataFrame:
     """All measures of dominance: index group and seed, columns metric and layer, 0 being the whole trunk."""
     rows = final[final["task"] == 0]
     return rows.pivot(index=[*GROUP, "seed"], columns=["metric", "layer"], values="value")
-
-
-def prediction(shares: pd.DataFrame) -> pd.DataFrame:
-    """Set the measured rAU of the last task against the one predicted for Adam.
-
-    Args:
-        shares: Rows of `layer_measures`, one per seed.
-
-    Returns:
-        One row per layer and bin of the prediction: its centre `predicted`, the `share` of parameters in it and their
-        `measured` rAU. Seeds count by their parameters in the bin; NaN where there is none.
-    """
-    tables = []
-    for number in range(NUM_BINS):
-        inside, mean = shares[f"predicted rAU, bin {number}"], shares[f"rAU where predicted in bin {number}"]
-        total = pd.DataFrame(inside).sum(axis=0)
-        measured = pd.DataFrame(inside * mean.fillna(0.0)).sum(axis=0) / total.where(total > 0)
-        predicted = (number + 0.5) / NUM_BINS
-        tables.append(pd.DataFrame({"predicted": predicted, "share": inside.mean(), "measured": measured}))
-    return pd.concat(tables).rename_axis("layer").reset_index()
 
 
 def at(values: Any, problem: str, optimizer: str, setting: Setting) -> pd.DataFrame:

@@ -80,10 +80,14 @@ class Plan:
 
     def train(
         self, problem: str, optimizer: str, settings: Mapping[tuple[str, float], Sequence[tuple[float, float]]],
-        seeds: Sequence[int], *, record: bool = False,
+        seeds: Sequence[int], role: str = "", *, record: bool = False,
     ) -> pd.DataFrame:  # fmt: skip
-        """Train methods on one problem: (method, decay) -> pairs of spread and learning rate."""
+        """Train methods on one problem: (method, decay) -> pairs of spread and learning rate.
+
+        The cells say their role; those that tune and those at the chosen settings have none.
+        """
         how = {name: self.problems[problem][name] for name in ("noise", "own_part", "rows")}
+        how |= {"role": role} if role else {}
         cells = []
         for (method, decay), pairs in settings.items():
             spreads, rates = map(list, zip(*pairs, strict=True))
@@ -134,24 +138,29 @@ class Tuned:
     def beside(self, problem: str, optimizer: str, candidate: Candidate) -> dict[str, float]:
         """The setting whose learning rate is next to the chosen one, up or down, with the lesser loss."""
         setting = self.choice(problem, optimizer, candidate, 0).setting
-        runs = self.losses.xs((problem, optimizer, candidate.method), level=tuple(RUN[:3]))
-        means = runs[candidate.task].groupby(list(KNOBS)).mean().loc[setting["decay"], setting["spread"]]
-        next_to = [rate for rate in (setting["rate"] / 2, setting["rate"] * 2) if rate in means.index]
-        return setting | {"rate": min(next_to, key=lambda rate: float(means[rate]))}
+        rates = (setting["rate"] / 2, setting["rate"] * 2)
+        keys = [(problem, optimizer, candidate.method, setting["decay"], setting["spread"], rate) for rate in rates]
+        losses = self.losses[candidate.task].unstack("seed").reindex(keys)  # [rates, seeds]
+        return setting | {"rate": rates[int(np.nanargmin(losses.mean(axis=1, skipna=False)))]}
 
     def train(self) -> "Compared":
         """Train every method on the fresh seeds at its chosen setting, at the rivals and, AdaTask, at a rate beside."""
         tables = []
         for problem, optimizer in self.plan.pairs():
-            settings: dict[tuple[str, float], list[tuple[float, float]]] = {}
-            for name, candidate in self.plan.candidates(problem, optimizer).items():
-                choice = self.choice(problem, optimizer, candidate)
-                beside = [self.beside(problem, optimizer, candidate)] if name == "AdaTask" else []
-                for setting in (choice.setting, *choice.rivals, *beside):
-                    several = settings.setdefault((candidate.method, setting["decay"]), [])
-                    pair = (setting["spread"], setting["rate"])
-                    several += [pair] if pair not in several else []
-            tables.append(self.plan.train(problem, optimizer, settings, self.plan.seeds))
+            roles: dict[str, dict[tuple[str, float], list[tuple[float, float]]]] = {"": {}, "rival": {}}
+            candidates = self.plan.candidates(problem, optimizer)
+            choices = {name: self.choice(problem, optimizer, candidate) for name, candidate in candidates.items()}
+            several = [("", name, choice.setting) for name, choice in choices.items()]
+            several += [("rival", name, rival) for name, choice in choices.items() for rival in choice.rivals]
+            several.append(("rival", "AdaTask", self.beside(problem, optimizer, candidates["AdaTask"])))
+            seen = set()
+            for role, name, setting in several:
+                run = (candidates[name].method, *setting.values())
+                if run not in seen:  # a setting of two methods trains once
+                    pairs = roles[role].setdefault((candidates[name].method, setting["decay"]), [])
+                    pairs.append((setting["spread"], setting["rate"]))
+                seen.add(run)
+            tables += [self.plan.train(problem, optimizer, roles[role], self.plan.seeds, role) for role in roles]
         return Compared(self, log_losses(pd.concat(tables, ignore_index=True), "test loss"))
 
     def sweep(self, problem: str, seeds: Sequence[int]) -> pd.DataFrame:
@@ -159,7 +168,7 @@ class Tuned:
         rates = self.plan.rates(problem, MAIN)
         spreads = self.plan.problems[problem]["spreads"]
         grid = {("joint", 0.0): list(product(spreads, rates)), ("AdaTask", 0.0): [(1.0, rate) for rate in rates]}
-        return log_losses(self.plan.train(problem, MAIN, grid, seeds), "test loss")
+        return log_losses(self.plan.train(problem, MAIN, grid, seeds, "sweep"), "test loss")
 
     def follow(self, problem: str, optimizer: str, seeds: Sequence[int], spreads: Sequence[float]) -> pd.DataFrame:
         """Dominance at equal weights and, in joint training and its null level, at other spreads; without decay.
@@ -169,14 +178,14 @@ class Tuned:
         rate = {method: self.plain(problem, optimizer, method) for method in ("joint", "AdaTask", "per-task RMS")}
         settings = {(method, 0.0): [(1.0, rate[method])] for method in ("AdaTask", "per-task RMS")}
         settings |= {(method, 0.0): [(spread, rate["joint"]) for spread in spreads] for method in ("joint", *NULLS)}
-        return self.plan.train(problem, optimizer, settings, seeds, record=True)
+        return self.plan.train(problem, optimizer, settings, seeds, "dominance", record=True)
 
     def follow_gap(self, problem: str, optimizer: str, gap: float, seeds: Sequence[int]) -> pd.DataFrame:
         """Dominance under a planted gap between the loss weights, and under what takes it away."""
         joint, ours = (self.plain(problem, optimizer, method) for method in ("joint", "AdaTask"))
         settings = {("constant weights", 0.0): [(gap, joint)], ("AdaTask", 0.0): [(gap, ours)]}
         settings["joint", 0.0] = [(gap, joint)]
-        return self.plan.train(problem, optimizer, settings, seeds, record=True)
+        return self.plan.train(problem, optimizer, settings, seeds, "dominance", record=True)
 
 
 @dataclass(frozen=True)
@@ -222,7 +231,7 @@ class Compared:
 
 
 def log_losses(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Logarithms of the tasks' losses and, as task 0, their mean; infinite where a run diverged.
+    """Logarithms of the tasks' losses and, as task 0, their mean; NaN where a run diverged.
 
     Args:
         table: Cells of `study.train_cell`.
@@ -232,7 +241,7 @@ def log_losses(table: pd.DataFrame, metric: str) -> pd.DataFrame:
         Index: `RUN` and seed; one column per task and `MEAN`.
     """
     rows = table[table["metric"] == metric]
-    rows = rows.assign(log=np.log(rows["value"].fillna(np.inf)))
+    rows = rows.assign(log=np.log(rows["value"].where(np.isfinite(rows["value"]))))
     wide = rows.pivot(index=[*RUN, "seed"], columns="task", values="log")
-    wide[MEAN] = wide.mean(axis=1)
+    wide[MEAN] = wide.mean(axis=1, skipna=False)
     return wide
