@@ -7,6 +7,7 @@ import pandas as pd
 
 from companion.claims.lines import in_units
 from companion.claims.register import Claim
+from companion.claims.words import row_in_words
 from companion.store import paths
 from companion.studies.cost.counts import cost, count, products
 
@@ -88,8 +89,12 @@ def bought(claims: Mapping[str, Claim], found: pd.DataFrame) -> pd.DataFrame:
             if rivals:
                 rest = CHEAP[rivals[0]].sub("", text).strip(" ,:")
                 data = f"{claim.notebook[:2]} {claim.domain}" + (f", {rest}" if rest else "")
-                rows.append({"method": PAPERS[claim.group], "rival": rivals[0], "data": data, **row})
-    return pd.DataFrame(rows).sort_values(["method", "data"], ascending=[False, True], ignore_index=True)
+                names = {"method": PAPERS[claim.group], "rival": rivals[0], "data": data}
+                rows.append({**names, **row, "asked": row_in_words(claim)})
+    table = pd.DataFrame(rows)
+    several = table.duplicated(["method", "rival", "data"], keep=False)  # then the row's question tells them apart
+    table.loc[several, "data"] += ", " + table.loc[several, "asked"]
+    return table.drop(columns="asked").sort_values(["method", "data"], ascending=[False, True], ignore_index=True)
 
 
 def growth(bench: pd.DataFrame, sweep: str) -> pd.DataFrame:
