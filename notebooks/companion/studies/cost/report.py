@@ -90,7 +90,9 @@ def bought(claims: Mapping[str, Claim], found: pd.DataFrame) -> pd.DataFrame:
                 rest = CHEAP[rivals[0]].sub("", text).strip(" ,:")
                 data = f"{claim.notebook[:2]} {claim.domain}" + (f", {rest}" if rest else "")
                 names = {"method": PAPERS[claim.group], "rival": rivals[0], "data": data}
-                rows.append({**names, **row, "asked": row_in_words(claim)})
+                rows.append(
+                    {**names, "asked": row_in_words(claim), **{str(name): value for name, value in row.items()}}
+                )
     table = pd.DataFrame(rows)
     several = table.duplicated(["method", "rival", "data"], keep=False)  # then the row's question tells them apart
     table.loc[several, "data"] += ", " + table.loc[several, "asked"]
