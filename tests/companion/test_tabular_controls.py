@@ -10,11 +10,20 @@ import torch
 from companion.data import TABULAR_TASKS, TabularTask
 from companion.problems import tables as folds
 from companion.problems.tables import prepare
+from companion.store.results import Results
 from companion.studies.tabular.controls import swap, switch_off
-from companion.studies.tabular.curves import calibrate, weight_course
 from companion.studies.tabular.probe import probe
-from companion.studies.tabular.shares import explained, probed_batches, share_intervals, share_measures
-from companion.studies.tabular.study import train_grid
+from companion.studies.tabular.questions import Design, followed, swapped, switched_off
+from companion.studies.tabular.shares import (
+    after_burn_in,
+    explained,
+    follow,
+    probed_batches,
+    share_intervals,
+    share_measures,
+)
+from companion.studies.tabular.study import train_grid, tune_grid
+from companion.train.method_comparison import compare
 
 from mtlcore.hydalearn import HydaLearn
 
@@ -135,27 +144,34 @@ def test_share_measures_by_hand() -> None:
     measures = share_measures(batches)
     assert measures["mean"].tolist() == pytest.approx([0.2, 0.2])
     assert measures["zero"].tolist() == [0.5, 0.5]
-    assert measures["lag-1"].tolist() == pytest.approx([-1, -1])
     assert measures["match"].tolist() == pytest.approx([1, 1])
-    table = share_intervals(measures, test_to_train=1 / 3, confidence=0.95).set_index("measure")
-    found = table["mean"].to_dict()
-    assert found["mean"] == pytest.approx(0.2)
-    assert found["R squared"] < 0.2
+    assert (measures["best R squared"] < 0.2).all()
 
 
-def test_the_course_of_the_weights_counts_the_scale_in() -> None:
-    static = weight_course({**BASE, "method": "static grid"})
-    assert values(static, "share") == pytest.approx([2 / 3] * 9)
-    assert values(static, "sd") == pytest.approx([0] * 9, abs=1e-12)
-    assert np.isnan(values(static, "lag-1")).all()
-    own = weight_course(BASE)
-    assert sorted(own["epoch"].unique()) == [1, 2, 3]
-    assert max(values(own, "share")) - min(values(own, "share")) > 1e-3
-    assert max(np.abs(values(own, "lag-1"))) <= 1
+def test_followed_shares_are_measured_by_step_split_and_initialisation() -> None:
+    table = follow({**BASE, "inits": 2, "seeds": [5, 6], "checkpoints": [0, 20, 30], "probe_batches": 12})
+    match = table[table["metric"] == "match"]
+    assert match.groupby("step").size().to_dict() == {0: 4, 20: 4, 30: 4}
+    late = match[match["step"] > 0].groupby(["seed", "initialisation"])["value"].mean()
+    assert after_burn_in(table, "match", 20).ravel().tolist() == pytest.approx(late.tolist())
+    intervals = share_intervals(table).set_index(["step", "measure"])
+    assert intervals.loc[(20, "match"), "mean"] == pytest.approx(match[match["step"] == 20]["value"].mean())
 
 
-def test_calibration_bins_keep_the_share_of_positives() -> None:
-    bins = calibrate(BASE)
-    observed = bins[bins["metric"] == "observed"].groupby("seed")["value"].mean()
-    labels = folds.folds_of(BASE, BASE["seeds"]).test.targets[:, 0].mean(1)
-    assert observed.to_list() == pytest.approx(labels.tolist(), abs=1e-12)
+def test_the_questions_take_their_settings_from_the_comparison() -> None:
+    base = {k: v for k, v in BASE.items() if k not in ("method", "rates", "scales", "seeds")} | {"inits": 2}
+    results, seeds, tuning_seeds = Results("90_toy", "fast"), [5, 6], [7, 8]
+    found = compare(
+        results, base, ["equal weights", "static grid", "HydaLearn"], rates=[0.003, 0.01], scales=[1.0],
+        tuning_seeds=tuning_seeds, seeds=seeds, tune=tune_grid, train=train_grid,
+        regularisers={"decays": [0.0, 1.0], "dropouts": [0.0, 0.3]},
+    )  # fmt: skip
+    design = Design(base, seeds, tuning_seeds, found, 1 / 3)
+    assert swapped(results, design)["reference"].tolist() == ["swapped", "averaged"]  # and what is replayed came out
+    curve = switched_off(results, design, [0, 1, 2, 3])
+    assert curve["off_epoch"].tolist() == [0, 1, 2]
+    assert curve.loc[curve["chosen"], "off_epoch"].isin([1, 2]).tolist() == [True]
+    assert set(curve["count"]) == {2}
+    own = found.chosen["HydaLearn"].setting
+    assert design.chosen("HydaLearn")["decays"] == [own["decay"]]
+    assert len(followed(results, design, [0, 5], 6)["step"].unique()) == 2

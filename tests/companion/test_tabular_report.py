@@ -1,107 +1,128 @@
 """Tables of the tabular study on made-up runs: arithmetic by hand, failed pairs counted, claims' rows."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from companion.claims.evidence import evidence_table
 from companion.claims.register import load_claims
-from companion.claims.statistics import Interval, paired_interval
+from companion.claims.statistics import Interval, TuningPart, estimate
 from companion.studies.tabular.report import (
+    LOSS,
+    benefit,
+    found_in,
     in_words,
     intervals,
     levels,
-    number,
+    opening,
+    paired,
     paired_differences,
-    verdict_row,
+    settings,
+    verdict_table,
 )
-from companion.studies.tabular.summaries import calibration_means, label_benefit, share_histogram
+from companion.train.method_comparison import Choice, Comparison
+
+INITS = 2
 
 
-def made_runs(values: Mapping[str, list[float]], metric: str = "test log loss") -> pd.DataFrame:
-    rows = [(m, s, metric, v) for m, losses in values.items() for s, v in enumerate(losses)]
-    return pd.DataFrame(rows, columns=["method", "seed", "metric", "value"])
+def made_runs(values: Mapping[str, list[float]], metric: str = LOSS) -> pd.DataFrame:
+    """Runs by method: a number per split and initialisation, initialisations of a split in a row."""
+    rows = [(m, n // INITS, n % INITS, metric, v) for m, losses in values.items() for n, v in enumerate(losses)]
+    return pd.DataFrame(rows, columns=["method", "seed", "initialisation", "metric", "value"])
 
 
-RUNS = made_runs({"HydaLearn": [0.30, 0.32, 0.31], "static grid": [0.33, 0.33, 0.33], "DWA": [0.2, 0.3, np.nan]})
+OWN = [0.30, 0.32, 0.31, 0.29, 0.33, 0.30]
+RUNS = made_runs({"HydaLearn": OWN, "static grid": [0.33] * 6, "DWA": [0.2, 0.3, np.nan, 0.3, 0.3, 0.3]})
 
 
-def test_differences_are_paired_and_corrected() -> None:
-    table = paired_differences(RUNS, "HydaLearn", ["static grid"], test_to_train=1 / 3, metrics=["test log loss"])
+def test_losses_are_compared_by_their_logs_over_splits_and_initialisations() -> None:
+    table = paired_differences(RUNS, "method", "HydaLearn", ["static grid"], test_to_train=1 / 3)
+    by_hand = estimate(np.log(np.array(OWN) / 0.33).reshape(3, INITS), test_to_train=1 / 3)
     row = table.iloc[0]
-    by_hand = paired_interval([0.30, 0.32, 0.31], [0.33] * 3, test_to_train=1 / 3)
-    assert (row["mean"], row["low"], row["high"]) == pytest.approx((-0.02, by_hand.low, by_hand.high), abs=1e-12)
-    # 1/3 + 1/3 in place of 1/3: longer by the square root of two.
-    plain = row["plain high"] - row["plain low"]
-    assert row["high"] - row["low"] == pytest.approx(2**0.5 * plain, rel=1e-12)
+    assert {name: row[name] for name in vars(by_hand)} == pytest.approx(vars(by_hand))
     assert row["failed"] == 0
-    assert intervals(table, "test log loss") == [by_hand]
+    tuning: dict[object, TuningPart] = {"static grid": TuningPart(0.01, 10)}
+    wider = paired_differences(RUNS, "method", "HydaLearn", ["static grid"], test_to_train=1 / 3, tuning=tuning)
+    assert wider.iloc[0]["tuning"] > 0.5
+    assert wider.iloc[0]["low"] < row["low"]
 
 
-def test_failed_pairs_are_counted_not_dropped_silently() -> None:
-    table = paired_differences(RUNS, "HydaLearn", ["DWA"], test_to_train=0.0, metrics=["test log loss"])
+def test_other_measures_are_compared_as_they_are() -> None:
+    runs = made_runs({"a": OWN, "b": [0.5] * 6}, "test AUC")
+    found = paired(runs, "test AUC", "method", "a", "b")
+    assert found.to_numpy().ravel().tolist() == pytest.approx([value - 0.5 for value in OWN])
+
+
+def test_a_split_with_a_failed_run_is_left_out_and_counted() -> None:
+    table = paired_differences(RUNS, "method", "HydaLearn", ["DWA"], test_to_train=0.0)
     assert (table.loc[0, "count"], table.loc[0, "failed"]) == (2, 1)
-    assert in_words(table.iloc[0]).endswith("at 2 splits, 1 left out")
+    assert in_words(table.iloc[0].to_dict()).endswith("%, 1 splits left out")
     means = levels(RUNS)
     assert means["failed"].to_dict() == {"HydaLearn": 0, "static grid": 0, "DWA": 1}
-    assert means.loc["DWA", "test log loss"] == pytest.approx(0.25)
-    assert list(means.index) == ["HydaLearn", "static grid", "DWA"]
+    assert means.loc["DWA", LOSS] == pytest.approx(0.28)
 
 
-@pytest.mark.parametrize(("metric", "verdict"), [("test log loss", "better"), ("test AUC", "worse")])
-def test_which_side_is_better_depends_on_the_metric(metric: str, verdict: str) -> None:
-    runs = made_runs({"a": [0.1, 0.11, 0.1, 0.11], "b": [0.2, 0.2, 0.2, 0.2]}, metric)
-    assert paired_differences(runs, "a", ["b"], test_to_train=0.0, metrics=[metric]).loc[0, "verdict"] == verdict
+def test_a_method_on_fewer_initialisations_is_paired_where_both_ran() -> None:
+    few = RUNS[(RUNS["method"] != "static grid") | (RUNS["initialisation"] == 0)]
+    found = paired(few, LOSS, "method", "HydaLearn", "static grid")
+    assert found.to_numpy().ravel().tolist() == pytest.approx(np.log(np.array(OWN[::2]) / 0.33).tolist())
 
 
-def test_benefit_is_positive_where_a_method_is_better() -> None:
-    loss = made_runs({"single task": [0.5, 0.5, 0.5], "HydaLearn": [0.4, 0.41, 0.39]})
-    auc = made_runs({"single task": [0.7, 0.7, 0.7], "HydaLearn": [0.8, 0.81, 0.79]}, "test AUC")
-    few = pd.concat([loss, auc])
-    table = label_benefit({100: few, 5000: few}, ["HydaLearn", "OL-AUX"], "single task", test_to_train=1 / 3)
-    assert len(table) == 4  # two metrics at two counts; OL-AUX has no runs
-    assert table["mean"].to_numpy() == pytest.approx([0.1] * 4, abs=1e-12)
-    assert (table["low"] < table["mean"]).all()
-    assert (table["mean"] < table["high"]).all()
-    assert sorted(set(table["labels"])) == [100, 5000]
+def made_comparison() -> Comparison:
+    """Two methods of which HydaLearn has a rival that half the bootstrap samples choose."""
+    draws = np.array([0, 1] * 500)
+    own = Choice({"rate": 0.01, "scale": 1.0}, (), ({"rate": 0.003, "scale": 1.0},), draws, 10)
+    other = Choice({"rate": 0.01, "scale": 1.0}, (), (), np.zeros(1000, dtype=np.int64), 10)
+    beside = made_runs({"HydaLearn": [value + 0.1 for value in OWN]}).assign(rival=1)
+    return Comparison(RUNS, RUNS, {"HydaLearn": own, "static grid": other}, beside)
 
 
-def test_share_histogram_counts_every_batch_once() -> None:
-    shares = pd.DataFrame(
-        {"seed": [0] * 4 + [1] * 4, "step": 25, "share": [0, 0, 0.1, 1.0, 0, 0.1, 0.1, 0.9]}, dtype=float
-    )
-    table = share_histogram(shares, num_bins=2)
-    assert table["mean"].to_numpy() == pytest.approx([3 / 8, 3 / 8, 2 / 8])
-    assert table["left"].to_list() == [0.0, 0.0, 0.5]
-    assert table["right"].to_list() == [0.0, 0.5, 1.0]
-    assert table["mean"].sum() == pytest.approx(1)
+def test_benefit_holds_the_tuning_and_shows_the_rival() -> None:
+    found = made_comparison()
+    row = benefit(found, "HydaLearn", ["static grid"], LOSS, 1 / 3).iloc[0]
+    assert row["tuning"] > 0.5
+    assert row["rival"] == pytest.approx(np.log((np.array(OWN) + 0.1) / 0.33).mean())
+    alone = benefit(found, "static grid", ["HydaLearn"], LOSS, 1 / 3).iloc[0]
+    assert np.isnan(alone["rival"])  # that of HydaLearn is not static grid's
+    assert settings(found).loc["HydaLearn", "chosen again"] == "50 %"
 
 
-def test_calibration_means_average_over_splits() -> None:
-    rows = [
-        ("HydaLearn", seed, b, metric, value + 0.02 * seed * (metric == "observed"))
-        for seed in (0, 1)
-        for b, place in ((1, 0.1), (2, 0.6))
-        for metric, value in (("predicted", place), ("observed", place), ("rows", 50.0))
-    ]
-    table = calibration_means(
-        pd.DataFrame(rows, columns=["method", "seed", "bin", "metric", "value"]), test_to_train=0.0
-    )
-    assert table["observed"].to_numpy() == pytest.approx([0.11, 0.61])
-    assert table["predicted"].to_numpy() == pytest.approx([0.1, 0.6])
-    assert table["rows"].to_list() == [50.0, 50.0]
-    assert (table["low"] >= 0).all()
-    assert (table["low"] < table["observed"]).all()
+def test_words_give_losses_in_per_cent() -> None:
+    row: dict[Hashable, Any] = {
+        "first": "A",
+        "reference": "B",
+        "metric": LOSS,
+        "mean": np.log(1.01),
+        "low": -np.log(1.02),
+        "high": 0.0,
+    }
+    assert in_words({**row, "failed": 0}) == "A \N{MINUS SIGN} B: 1.00 [\N{MINUS SIGN}1.96, 0.00] %"
 
 
-def test_verdict_rows_say_the_extreme_comparisons() -> None:
-    claim = next(c for c in load_claims().values() if c.direction == "lower" and c.comparisons > 1)
-    low, high = -2 * claim.smallest, 2 * claim.smallest
-    found = [Interval(low, 1.5 * low, 0.75 * low, 10), Interval(high, high, high, 9)]
-    row = verdict_row(claim, found, 3)
-    assert row["verdict"] == "holds in part"
-    assert row["splits"] == 9
-    assert row["comparisons"] == f"2 of {claim.comparisons}"
-    first, last = str(row["found, 95 % interval"]).split(" to ")
-    assert first.startswith(number(low, 3))
-    assert last.startswith(number(high, 3))
+def test_the_opening_and_the_verdicts_say_what_was_found() -> None:
+    claims = load_claims("03")
+    none, much = Interval(0.0, -0.002, 0.002, 10), Interval(0.5, 0.45, 0.55, 10)
+    evidence = {
+        f"{row}-credit": {"cards": found, "mortgages": found}
+        for row, found in (
+            ("H3-loss", none), ("H1-composition", much), ("H1-match", much), ("H1-swap", none), ("H2-drift", none),
+        )
+    }  # fmt: skip
+    first, second, third = opening(claims, evidence, "credit")
+    assert "0.00 to 0.00 (95 % intervals within [\N{MINUS SIGN}0.20, 0.20])" in first
+    assert first.endswith("does not hold.")
+    assert "Composition explains 0.50 to 0.50" in second
+    assert "a tenth or more: holds" in second
+    assert third.endswith("does not hold.")
+    table = verdict_table(claims, evidence_table(claims, evidence)).set_index("row")
+    assert table.loc["H3-loss-credit", "asks"] == "lower by 1 %"
+    assert table.loc["H3-loss-credit", "verdict"] == "does not hold"
+    assert str(table.loc["H3-loss-credit", "power"]) == "1.00"
+    assert list(table["kind"]) == ["primary"] * 4 + ["secondary"]
+
+
+def test_comparisons_are_named_after_their_data() -> None:
+    table = paired_differences(RUNS, "method", "HydaLearn", ["static grid"], test_to_train=1 / 3)
+    assert found_in({"cards": table}) == {"cards: static grid": intervals(table)[0]}

@@ -17,8 +17,8 @@ STUDIES = {
     "02_hydalearn_synthetic": [
         f"hydalearn_synthetic.{name}" for name in ("study", "controls", "batch_probe", "variants")
     ],
-    "03_credit_default": [f"tabular.{name}" for name in ("study", "controls", "curves", "facts", "probe")],
-    "04_mortality": [f"tabular.{name}" for name in ("study", "controls", "curves", "probe")],
+    "03_credit_default": [f"tabular.{name}" for name in ("study", "controls", "facts", "shares")],
+    "04_mortality": [f"tabular.{name}" for name in ("study", "controls", "facts", "shares")],
     "06_adatask_synthetic": ["adatask_synthetic.study"],
     "07_scenes": ["scenes.study", "scenes.predictions"],
     "08_recommendation": [f"recommendation.{name}" for name in ("study", "shares", "sparse")],

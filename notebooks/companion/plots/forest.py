@@ -55,7 +55,8 @@ def draw_forest(
 
     Args:
         table: One row per panel, reference and hue: `mean`, `low`, `high`; where it has them, `plain low` and
-            `plain high` are the interval that is not corrected for rows that splits share. A mean of NaN has failed.
+            `plain high` are the interval that is not corrected for rows that splits share, and `rival` the mean at
+            another setting that tuning hardly told from the chosen one. A mean of NaN has failed.
         panels: Value of the column `panel` -> what its differences are.
         title: What is compared; how it is drawn is added.
         panel: Column that divides the table into panels.
@@ -78,6 +79,8 @@ def draw_forest(
         handles = [Line2D([], [], marker="o", color=colour(text), label=text) for text in hues]
         fig.legend(handles=handles, loc="outside lower center", ncols=len(hues))
     how = "95 % intervals" + ": line corrected for shared rows, bar plain" * ("plain low" in table) + "; open: holds 0"
+    if "rival" in table and table["rival"].notna().any():
+        how += f"; diamond: {first} at its runner-up setting"
     if any(what.smallest is not None for what in panels.values()):
         how += "; shaded: too small"
     return head(fig, f"{title}\n{how}")
@@ -118,6 +121,8 @@ def forest_panel(
                 plain = [what.drawn(entry["plain low"]), what.drawn(entry["plain high"])]
                 ax.plot(plain, [y, y], color=shade, lw=5, alpha=0.4, solid_capstyle="butt")
             ax.plot([what.drawn(entry["low"]), what.drawn(entry["high"])], [y, y], color=shade, lw=1.5)
+            if not np.isnan(entry.get("rival", np.nan)):
+                ax.plot(what.drawn(entry["rival"]), y, "D", ms=4.5, mec=shade, mfc="white", mew=1, zorder=1.5)
             face = "white" if entry["low"] <= 0 <= entry["high"] else shade
             ax.plot(what.drawn(entry["mean"]), y, "o", ms=5.5, mec=shade, mfc=face, mew=1.5)
     better = f"{first} better".strip()

@@ -18,7 +18,7 @@ LOOKS: tuple[dict[str, Any], ...] = ({"ls": "-"}, {"ls": "--", "alpha": 0.7})
 def draw_switch_off(
     curves: pd.DataFrame,
     panels: Mapping[Any, str],
-    epochs: int,
+    epochs: int | Mapping[Any, int],
     smallest: float,
     title: str,
     *,
@@ -31,7 +31,7 @@ def draw_switch_off(
         curves: One row per panel and `off_epoch`: `mean`, `low`, `high` of the paired difference; `chosen` where one
             epoch was, and then it alone is filled; `kept` where lines differ in which epoch's parameters are tested.
         panels: Value of the column `panel` -> title of the panel.
-        epochs: Number of epochs, where "always on" stands.
+        epochs: Number of epochs, of all panels or of each, where "always on" stands.
         smallest: The least difference that counts.
         title: Of the figure; how it is drawn is added.
         panel: Column that divides the table into panels.
@@ -54,13 +54,14 @@ def draw_switch_off(
             if "chosen" in rows:
                 chosen = rows[rows["chosen"]]
                 ax.plot(chosen["off_epoch"], drawn(chosen["mean"]), "o", color=ORANGE, ms=6, zorder=5)
-        ax.plot(epochs, always, "s", color=INK, ms=6)
-        ax.annotate("always on", (epochs, always), (0, 9), textcoords="offset points", ha="right", fontsize=9)
+        end = epochs if isinstance(epochs, int) else epochs[value]
+        ax.plot(end, always, "s", color=INK, ms=6)
+        ax.annotate("always on", (end, always), (0, 9), textcoords="offset points", ha="right", fontsize=9)
         ax.set(title=text, xlabel="epochs with the auxiliary task")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.yaxis.set_major_locator(MaxNLocator(5))
     axes[0, 0].set_ylabel(
-        "loss relative to always on" if relative else "test log loss (nats),\ndifference to always on"
+        "loss relative to always on" if relative else "test loss after the last epoch,\n% above always on"
     )
     if relative:
         axes[0, 0].set_yscale("log")

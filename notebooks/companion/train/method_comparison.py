@@ -197,21 +197,21 @@ def compare(
         runs = results.cells([{**grid, "seeds": list(tuning_seeds)}], tune)
         choice = choose(runs, method, ("scale", "rate", *further), rivals)
         if regularisers:
-            second = {**grid, **_only(choice.setting), **{name: list(v) for name, v in regularisers.items()}}
+            second = {**grid, **at_setting(choice.setting), **{name: list(v) for name, v in regularisers.items()}}
             more = results.cells([{**second, "seeds": list(tuning_seeds)}], tune)
             runs = pd.concat([runs.assign(decay=0.0, dropout=0.0), more[(more["decay"] > 0) | (more["dropout"] > 0)]])
             choice = choose(runs, method, ("scale", "rate", "decay", "dropout"), rivals)
         chosen[method] = choice
         tuned.append(runs)
         for number, setting in enumerate([choice.setting, *choice.rivals]):
-            final = {**grid, **_only(setting), "seeds": list(seeds)}
+            final = {**grid, **at_setting(setting), "seeds": list(seeds)}
             rows = results.cells([final], train)
             (beside if number else fresh).append(rows.assign(rival=number) if number else rows)
     parts = (pd.concat(rows, ignore_index=True) for rows in (tuned, fresh, beside))
     return Comparison(next(parts), next(parts), chosen, next(parts))
 
 
-def _only(setting: Mapping[str, float]) -> dict[str, list[float]]:
+def at_setting(setting: Mapping[str, float]) -> dict[str, list[float]]:
     """The lists of a configuration that has one setting alone."""
     return {KNOBS[name]: [value] for name, value in setting.items()}
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.metrics import average_precision_score
@@ -55,18 +54,6 @@ def fold_measures(labels: Array, logits: Array) -> dict[str, Array]:
         "test PR-AUC": _per_run(labels, logits, average_precision_score),
         "test calibration error": _per_run(labels, logits, calibration_error),
     }
-
-
-def calibration_rows(labels: Array, logits: Array, seeds: list[int]) -> pd.DataFrame:
-    """Tidy calibration curves: rows by seed, bin (from 1) and metric, "predicted", "observed" or "rows" of the bin."""
-    tables = []
-    for seed, y, z in zip(seeds, labels, logits, strict=True):
-        predicted, observed = calibration_bins(y, z)
-        sizes = [len(part) for part in np.array_split(y, len(predicted))]
-        bins = pd.DataFrame({"predicted": predicted, "observed": observed, "rows": np.array(sizes, dtype=np.float64)})
-        table = bins.rename_axis("bin").reset_index().melt("bin", var_name="metric", value_name="value")
-        tables.append(table.assign(seed=seed, bin=table["bin"] + 1))
-    return pd.concat(tables, ignore_index=True)
 
 
 def _per_run(labels: Array, logits: Array, measure: Callable[[Array, Array], float]) -> Array:

@@ -1,98 +1,118 @@
-"""Tables of the tabular study: levels, paired differences with corrected intervals, verdicts, all in words too.
+"""Tables of the tabular study: levels, paired differences with their intervals, settings, in words too.
 
-All take tidy tables (`method`, `seed`, `metric`, `value`, ...) and give what one figure draws or one cell prints.
+All take tidy tables (`method`, `seed`, which is a split, `initialisation`, `metric`, `value`, ...) and give what one
+figure draws or one cell prints. Losses are compared by their logs, so that data sets of any level can share a figure.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from companion.claims import verdicts
+from companion.claims.evidence import rulings
 from companion.claims.register import Claim
-from companion.claims.statistics import Interval, paired_interval
-from companion.train import method_comparison
+from companion.claims.statistics import Interval, TuningPart, estimate, power, tuning_part
+from companion.claims.verdicts import rule_on
+from companion.train.method_comparison import Comparison
 
-
-@dataclass(frozen=True)
-class Measure:
-    """How a metric of the test fold is read: its unit, the better side and the decimals that are printed."""
-
-    unit: str
-    lower_is_better: bool
-    decimals: int
-
-
-MEASURES = {
-    "test log loss": Measure("nats", True, 4),
-    "test AUC": Measure("", False, 3),
-    "test PR-AUC": Measure("", False, 3),
-    "test calibration error": Measure("probability", True, 3),
-}
-MAIN_MEASURES = ("test log loss", "test AUC")
+LOSS, AUC = "test log loss", "test AUC"
+METRICS = (LOSS, AUC, "test PR-AUC", "test calibration error")
+LIMITS = ("mean", "low", "high")
 MINUS = "\N{MINUS SIGN}"
 
 
-def levels(runs: pd.DataFrame, metrics: Sequence[str] = tuple(MEASURES)) -> pd.DataFrame:
-    """Mean over splits of each metric, a row per method in the order of the runs, with the number of failed runs."""
-    kept = runs[runs["metric"].isin(metrics)]
+def levels(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean of each metric over splits and initialisations, a row per method, with the number of failed runs."""
+    kept = runs[runs["metric"].isin(METRICS)]
     means = kept.pivot_table(index="method", columns="metric", values="value", sort=False)
     means["failed"] = kept["value"].isna().groupby(kept["method"]).sum() / kept["metric"].nunique()
-    return means[[*(metric for metric in metrics if metric in means), "failed"]]
+    return means[[*(metric for metric in METRICS if metric in means), "failed"]]
+
+
+def paired(runs: pd.DataFrame, metric: str, column: str, first: object, second: object) -> pd.DataFrame:
+    """Differences of one metric by split and initialisation, `[S, I]`, NaN for a failed run; of losses, of their logs.
+
+    Only initialisations that both have are there: costly methods may have run on fewer.
+    """
+    rows = runs[(runs["metric"] == metric) & runs[column].isin([first, second])]
+    values = rows.pivot(index=["seed", "initialisation"], columns=column, values="value")
+    values = values[rows.groupby(["seed", "initialisation"]).size() == 2]
+    if metric.endswith("loss"):
+        values = values.map(np.log)
+    return (values[first] - values[second]).unstack("initialisation")
 
 
 def paired_differences(
     runs: pd.DataFrame,
-    method: str,
-    references: Sequence[str],
+    column: str,
+    first: object,
+    references: Sequence[object],
     *,
     test_to_train: float,
-    confidence: float = 0.95,
-    metrics: Sequence[str] = MAIN_MEASURES,
-    column: str = "method",
+    metric: str = LOSS,
+    tuning: Mapping[object, TuningPart] | None = None,
 ) -> pd.DataFrame:
-    """Compute the paired differences `method` minus each reference on the test folds.
+    """Compute the paired differences `first` minus each reference on the test folds, see `paired`.
 
     Args:
-        runs: Tidy rows with seed, metric, value and `column`.
-        method: The first-named level of `column`.
-        references: Its levels to compare with.
-        test_to_train: Rows of the test fold per row of the training fold, whether labelled or not, see
-            `paired_interval`: what correlates the splits are the rows they share.
-        confidence: Level of the intervals.
-        metrics: Names of `MEASURES`.
+        runs: Tidy rows.
         column: What tells runs apart: methods, origins of the weights, epochs of a switch.
+        first: The first-named of its values.
+        references: Its values to compare with.
+        test_to_train: Rows of the test fold per row of the training fold, whether labelled or not: what correlates the
+            splits are the rows that they share.
+        metric: Which number.
+        tuning: Reference -> what the tuning adds to the variance.
 
     Returns:
-        One row per metric and reference: the mean difference with its corrected interval (`low`, `high`) and the plain
-        one (`plain low`, `plain high`), which takes the splits for independent, `count` of the pairs, `failed` pairs
-        left out because a run of the two diverged, and the verdict.
+        One row per reference: `first`, `reference`, `metric`, the fields of an `Estimate`, and `failed`: the splits
+        left out because a run of the two diverged.
     """
     rows = []
-    for metric, reference in product(metrics, references):
-        values = runs[runs["metric"] == metric].pivot(index="seed", columns=column, values="value")
-        kept = values[[method, reference]].dropna()
-        interval = paired_interval(kept[method], kept[reference], confidence=confidence, test_to_train=test_to_train)
-        plain = paired_interval(kept[method], kept[reference], confidence=confidence)
-        rows.append(
-            {
-                "metric": metric,
-                "method": method,
-                "reference": reference,
-                **vars(interval),
-                "plain low": plain.low,
-                "plain high": plain.high,
-                "failed": len(values) - len(kept),
-                "verdict": interval.verdict(lower_is_better=MEASURES[metric].lower_is_better),
-            }
-        )
+    for reference in references:
+        differences = paired(runs, metric, column, first, reference)
+        kept = differences.dropna()
+        part = tuning[reference] if tuning else None
+        found = estimate(kept.to_numpy(), test_to_train=test_to_train, tuning=part)
+        named = {"metric": metric, "first": first, "reference": reference}
+        rows.append({**named, **vars(found), "failed": len(differences) - len(kept)})
     return pd.DataFrame(rows)
 
 
-def intervals(differences: pd.DataFrame, metric: str) -> list[Interval]:
-    """The intervals of one metric of a table of differences, row by row."""
-    return method_comparison.intervals(differences[differences["metric"] == metric])
+def benefit(
+    found: Comparison, first: str, references: Sequence[str], metric: str, test_to_train: float
+) -> pd.DataFrame:
+    """Differences of a comparison with its tuning's part; `rival` is the mean with `first` at its runner-up setting.
+
+    Returns:
+        As `paired_differences`, with `rival`, NaN where the tuning told the chosen setting from all others.
+    """
+    transform = np.log if metric.endswith("loss") else np.asarray
+    retuned = {method: found.retuned(method, metric, transform) for method in (first, *references)}
+    parts: dict[object, TuningPart] = {
+        reference: tuning_part(retuned[first], retuned[reference]) for reference in references
+    }
+    table = paired_differences(
+        found.fresh, "method", first, references, test_to_train=test_to_train, metric=metric, tuning=parts
+    )
+    own = retuned[first].values
+    beside = [own[1].mean() - retuned[name].values[0].mean() if len(own) > 1 else np.nan for name in references]
+    return table.assign(rival=beside)
+
+
+def intervals(table: pd.DataFrame) -> list[Interval]:
+    """The intervals of a table of differences, row by row."""
+    return [Interval(row["mean"], row["low"], row["high"], row["count"]) for row in table.to_dict("records")]
+
+
+def settings(found: Comparison) -> pd.DataFrame:
+    """What tuning chose, a row per method: its knobs, and how often bootstrap samples of the tuning splits agree."""
+    rows = [
+        {"method": name, **choice.setting, "chosen again": f"{100 * (choice.draws == 0).mean():.0f} %"}
+        for name, choice in found.chosen.items()
+    ]
+    return pd.DataFrame(rows).set_index("method")
 
 
 def number(value: float, decimals: int) -> str:
@@ -100,28 +120,95 @@ def number(value: float, decimals: int) -> str:
     return f"{value:z.{decimals}f}".replace("-", MINUS)
 
 
-def in_words(row: pd.Series) -> str:
-    """Say one row of `paired_differences` in words: the difference, its interval and what it supports.
+def in_words(row: Mapping[Hashable, Any]) -> str:
+    """Say one row of `paired_differences` in words: the difference and its interval.
 
     Example:
-        >>> row = {"method": "A", "reference": "B", "metric": "test AUC", "mean": 0.01, "low": -0.02, "high": 0.04}
-        >>> in_words(pd.Series({**row, "verdict": "undecided", "count": 10, "failed": 0}))
-        'A − B, test AUC: 0.010 [−0.020, 0.040], undecided at 10 splits'
+        >>> row = {"first": "A", "reference": "B", "metric": "test AUC", "mean": 0.01, "low": -0.02, "high": 0.04}
+        >>> in_words({**row, "count": 10, "failed": 0})
+        'A − B: 0.0100 [−0.0200, 0.0400]'
     """
-    mean, low, high = (number(row[key], MEASURES[row["metric"]].decimals) for key in ("mean", "low", "high"))
-    lost = f", {row['failed']} left out" if row["failed"] else ""
-    pair = f"{row['method']} {MINUS} {row['reference']}"
-    return f"{pair}, {row['metric']}: {mean} [{low}, {high}], {row['verdict']} at {row['count']} splits{lost}"
+    loss = str(row["metric"]).endswith("loss")
+    mean, low, high = (number(100 * np.expm1(row[key]) if loss else row[key], 2 if loss else 4) for key in LIMITS)
+    lost = f", {row['failed']} splits left out" if row["failed"] else ""
+    return f"{row['first']} {MINUS} {row['reference']}: {mean} [{low}, {high}]{' %' if loss else ''}{lost}"
 
 
-def verdict_row(claim: Claim, found: Sequence[Interval], decimals: int) -> dict[str, object]:
-    """One row of the verdict table; of several comparisons the two with the least and the greatest mean.
+def verdict_table(claims: Mapping[str, Claim], table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a notebook with what was found, primary first; losses in per cent.
 
     Args:
-        claim: As registered.
-        found: The intervals at hand: those of a fast run may be fewer than were registered.
-        decimals: How exactly to print.
+        claims: The register.
+        table: Of `claims.evidence.evidence_table`.
+
+    Returns:
+        Columns: row, kind, found (the least and greatest mean, and the widest limits), asks, power (the least of the
+        comparisons') and verdict.
     """
-    ends = [min(found, key=lambda one: one.mean), max(found, key=lambda one: one.mean)][: len(found)]
-    texts = [f"{number(i.mean, decimals)} [{number(i.low, decimals)}, {number(i.high, decimals)}]" for i in ends]
-    return verdicts.verdict_row(claim, found, " to ".join(texts), "splits")
+    verdicts, rows = rulings(claims, table), []
+    for name, found in table.groupby("claim", sort=False):
+        claim = claims[str(name)]
+        loss = "log of the test loss" in claim.measure.lower()
+        decimals = 2 if loss or claim.smallest >= 0.1 else 4
+        least, most, low, high = (
+            number(100 * np.expm1(value) if loss else value, decimals)
+            for value in (found["mean"].min(), found["mean"].max(), found["low"].min(), found["high"].max())
+        )
+        powers = [power(interval, claim.smallest, claim.confidence) for interval in intervals(found)]
+        rows.append(
+            {
+                "row": name,
+                "kind": claim.kind,
+                "comparisons": len(found),
+                "means": f"{least} to {most}{' %' * loss}",
+                "within": f"[{low}, {high}]",
+                "asks": f"{claim.direction} by {100 * claim.smallest if loss else claim.smallest:g}{' %' * loss}",
+                "power": f"{min(powers):.2f}",
+                "verdict": verdicts[str(name)],
+            }
+        )
+    return pd.DataFrame(rows).sort_values("kind", key=lambda kind: kind != "primary", kind="stable")
+
+
+def found_in(tables: Mapping[str, pd.DataFrame]) -> dict[str, Interval]:
+    """The intervals of tables of differences by name, such as "UCI credit cards: single task"."""
+    return {
+        f"{name}: {row['reference']}": interval
+        for name, table in tables.items()
+        for row, interval in zip(table.to_dict("records"), intervals(table), strict=True)
+    }
+
+
+def opening(claims: Mapping[str, Claim], evidence: Mapping[str, Mapping[str, Interval]], domain: str) -> list[str]:
+    """What was found, in three sentences for a reader who reads no further.
+
+    Args:
+        claims: The register.
+        evidence: Row -> comparison -> interval.
+        domain: What the rows' names end in.
+    """
+
+    def said(row: str, times: float = 1.0) -> tuple[str, str]:
+        found = list(evidence[f"{row}-{domain}"].values())
+        means, lows, highs = ([getattr(i, name) for i in found] for name in LIMITS)
+        least, most, low, high = (
+            number(times * (np.expm1(end) if times > 1 else end), 2)
+            for end in (min(means), max(means), min(lows), max(highs))
+        )
+        return f"{least} to {most} (95 % intervals within [{low}, {high}])", rule_on(claims[f"{row}-{domain}"], found)
+
+    (loss, wins), (explained, follows), (match, _), (swap, helps), (off, drifts) = (
+        said(row, times)
+        for row, times in (
+            ("H3-loss", 100.0), ("H1-composition", 1.0), ("H1-match", 1.0), ("H1-swap", 100.0), ("H2-drift", 100.0),
+        )
+    )  # fmt: skip
+    return [
+        "H3. HydaLearn's loss minus that of the single task, of equal and of tuned constant weights is, in per cent, "
+        f"{loss}. That it is lower by 1 % or more: {wins}.",
+        f"H1. Composition explains {explained} of the variance of a batch's best weight; that it is a tenth or more: "
+        f"{follows}. HydaLearn's own weight correlates with the best at {match}, and its match to the batch changes "
+        f"the loss by {swap} %; that it lowers it by 1 % or more: {helps}.",
+        f"H2. Switching the auxiliary task off in time changes the loss after the last epoch by {off} %. "
+        f"That it lowers it by 1 % or more: {drifts}.",
+    ]

@@ -1,4 +1,4 @@
-"""What HydaLearn's shares at fixed parameters are like: their spread, what explains it, how far they can be trusted."""
+"""What a batch's shares at fixed parameters follow: HydaLearn's own and the best one, to first order."""
 
 import numpy as np
 import pandas as pd
@@ -9,8 +9,28 @@ from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 
-from companion.claims.statistics import paired_interval
-from companion.studies.tabular.probe import LABELS, PROBED
+from companion.claims.statistics import estimate
+from companion.studies.tabular.probe import LABELS, PROBED, probe
+from companion.studies.tabular.study import over_initialisations
+from companion.train.main_task import Configuration
+
+
+def follow(configuration: Configuration) -> pd.DataFrame:
+    """Probe the shares of many batches and measure them: one cell.
+
+    Args:
+        configuration: Of `probe`, and `inits`; its `seeds` are splits.
+
+    Returns:
+        Tidy rows by seed, initialisation, step and metric, those of `share_measures`.
+    """
+
+    def measured(runs: Configuration) -> pd.DataFrame:
+        table = probe(runs)
+        found = share_measures(probed_batches(table)).melt(["seed", "step"], var_name="metric")
+        return found.assign(seconds=table["seconds"].iloc[0])
+
+    return over_initialisations(configuration, measured)
 
 
 def probed_batches(probed: pd.DataFrame) -> pd.DataFrame:
@@ -26,26 +46,23 @@ def share_measures(batches: pd.DataFrame) -> pd.DataFrame:
         batches: Of `probed_batches`.
 
     Returns:
-        Columns: mean and "sd" of the share; "zero": how often it is 0; "lag-1": its autocorrelation from one batch to
-        the next, 0 where nothing but the batch matters; "R squared": the part of the variance of the share that the
-        batch's label counts explain on batches that a quadratic regression in them was not fitted to (five folds), at
-        most 0 where they explain nothing; "large R squared", the same for the large-sample share; "match": correlation
-        of share and large-sample share; "population": the population share.
+        Columns: mean and "sd" of HydaLearn's share; "zero": how often it is 0; "R squared": the part of the variance of
+        the share that the batch's label counts explain on batches that a quadratic regression in them was not fitted to
+        (five folds), at most 0 where they explain nothing; "best R squared", the same for the large-sample share, the
+        best one to first order; "match": correlation of the two.
     """
 
     def measure(rows: pd.DataFrame) -> pd.Series:
-        share, large = rows["share"].to_numpy(), rows["large-sample share"].to_numpy()
+        share, best = rows["share"].to_numpy(), rows["large-sample share"].to_numpy()
         labels = rows[list(LABELS)].to_numpy()
         return pd.Series(
             {
                 "mean": share.mean(),
                 "sd": share.std(ddof=1),
                 "zero": (share == 0).mean(),
-                "lag-1": _correlation(share[1:], share[:-1]),
                 "R squared": explained(labels, share),
-                "large R squared": explained(labels, large),
-                "match": _correlation(share, large),
-                "population": rows["population share"].mean(),
+                "best R squared": explained(labels, best),
+                "match": _correlation(share, best),
             }
         )
 
@@ -68,25 +85,25 @@ def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def share_intervals(measures: pd.DataFrame, *, test_to_train: float, confidence: float) -> pd.DataFrame:
-    """Average the measures over splits, by step.
+def share_intervals(measures: pd.DataFrame) -> pd.DataFrame:
+    """Average over splits and initialisations, by step: plain intervals, as there is no test fold.
 
     Args:
-        measures: Of `share_measures`.
-        test_to_train: Rows of the test fold per row of the training fold, see `paired_interval`.
-        confidence: Level of the intervals.
+        measures: Of `follow`. A measure that exists for no run, such as the correlation with a constant, is left out.
 
     Returns:
-        One row per step and measure: mean, low, high and count of the splits where it exists; a measure that exists in
-        fewer than two is left out.
+        One row per step and measure: the fields of an `Estimate`.
     """
     rows = []
-    for (step, measure), group in measures.melt(["seed", "step"], var_name="measure").groupby(
-        ["step", "measure"], sort=False
-    ):
-        values = group["value"].dropna()
+    for (step, measure), group in measures.groupby(["step", "metric"], sort=False):
+        values = group.pivot(index="seed", columns="initialisation", values="value").dropna()
         if len(values) > 1:
-            zero = np.zeros(len(values))
-            interval = paired_interval(values, zero, confidence=confidence, test_to_train=test_to_train)
-            rows.append({"step": step, "measure": measure, **vars(interval)})
+            rows.append({"step": step, "measure": measure, **vars(estimate(values.to_numpy()))})
     return pd.DataFrame(rows)
+
+
+def after_burn_in(measures: pd.DataFrame, metric: str, burn_in: int) -> NDArray[np.float64]:
+    """Mean of one measure of `follow` over the steps from `burn_in` on, `[S, I]`."""
+    rows = measures[(measures["metric"] == metric) & (measures["step"] >= burn_in)]
+    means = rows.groupby(["seed", "initialisation"])["value"].mean()
+    return means.unstack("initialisation").to_numpy(np.float64)

@@ -1,20 +1,17 @@
 """Training on tabular data with a main task and auxiliaries: every method, setting and split as batched programs."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from companion.problems.tables import SPLITS, prepare
 from companion.studies.tabular.measures import fold_measures
 from companion.train import main_task
-from companion.train.main_task import Configuration, configured
+from companion.train.main_task import Configuration
 from companion.train.problem import Problem
 from companion.train.stacked import predict
-from companion.train.work import work_of
 
 METHODS = (
     "single task", "equal weights", "static grid", "uncertainty weighting", "DWA", "GradNorm", "cosine gate", "OL-AUX",
@@ -61,23 +58,3 @@ def train_grid(configuration: Configuration) -> pd.DataFrame:
 def tune_grid(configuration: Configuration) -> pd.DataFrame:
     """Train as `train_grid` does, once per split and without a look at the test fold: for choosing settings."""
     return main_task.grid(configuration, prepare, None)
-
-
-def cost_per_step(configuration: Configuration, methods: Sequence[str]) -> pd.DataFrame:
-    """Count the work of one training step of one run: measured, the same on every machine.
-
-    Args:
-        configuration: What `prepare` reads.
-        methods: Names of methods at their defaults.
-
-    Returns:
-        One row per method: how often the shared parameters' gradient is evaluated, and millions of floating-point
-        operations in matrix products.
-    """
-    rows = []
-    for method in methods:
-        problem = prepare(configuration, configuration["seeds"][:1])
-        weighting = configured(problem, problem.losses_fn, {**configuration, "method": method})
-        batch = problem.train.batch(torch.arange(problem.batch_size, device=problem.train.source.device)[None])
-        rows.append({"method": method, **work_of(partial(weighting.backward, batch), problem.shared[0])})
-    return pd.DataFrame(rows)
