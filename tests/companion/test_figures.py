@@ -163,9 +163,10 @@ def test_a_notebook_shows_the_saved_image_by_its_name(place: Path, monkeypatch: 
     shown: list[tuple[bytes, dict[str, str]]] = []
     monkeypatch.setattr(figures, "get_ipython", object)
     monkeypatch.setattr(figures, "display", lambda image, metadata: shown.append((image.data, metadata)))
+    before = plt.get_fignums()
     image = save()
     assert shown == [(figures.half_size(image), {"figure": "toy"})]
-    assert plt.get_fignums() == []  # nothing is left for plt.show() to draw once more
+    assert plt.get_fignums() == before  # nothing is left for plt.show() to draw once more
 
 
 def test_the_users_own_settings_change_nothing(place: Path) -> None:
