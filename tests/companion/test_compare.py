@@ -117,7 +117,7 @@ def test_other_numbers_are_judged_by_their_columns_spread() -> None:
 def test_intervals_of_a_figure_that_shows_a_claim_are_judged_by_its_effect() -> None:
     table = pd.DataFrame({"dose": ["a", "b"], "mean": [-100.0, 100.0], "low": 0.0, "high": 0.0})
     moved = table.assign(mean=table["mean"] + 1.1 * OF_EFFECT * SMALLEST)
-    assert len(compare_tables(moved, table, "02_swap", CLAIMS).beyond) == 2
+    assert len(compare_tables(moved, table, "02_benefit", CLAIMS).beyond) == 2
     assert compare_tables(moved, table, "02_none", CLAIMS).beyond == []
 
 

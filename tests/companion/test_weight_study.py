@@ -11,17 +11,28 @@ from companion.problems.synthetic import DESIGNS, prepare
 from companion.store.results import Results
 from companion.studies.hydalearn_synthetic.ablation import VARIANTS, ablate, trainer
 from companion.studies.hydalearn_synthetic.batch_probe import probe, probe_batches
+from companion.studies.hydalearn_synthetic.best_weights import Directions
 from companion.studies.hydalearn_synthetic.controls import jump, swap, switch_off
-from companion.studies.hydalearn_synthetic.report import probed_batches, share_measures
+from companion.studies.hydalearn_synthetic.report import after_burn_in, by_step
 from companion.studies.hydalearn_synthetic.study import measure, train_grid
 from companion.studies.hydalearn_synthetic.variants import train_variant
 from companion.train.losses import select_tasks, squared_losses
 from companion.train.main_task import configured
-from companion.train.method_comparison import choose, compare, differences, intervals, log_difference
+from companion.train.method_comparison import (
+    Choice,
+    Comparison,
+    choose,
+    compare,
+    differences,
+    intervals,
+    log_difference,
+    tuned_differences,
+)
 from companion.train.problem import Problem
 from companion.train.weightings import GainElsewhere, ScheduledWeights, StaticWeights, Switched
 
 from mtlcore.hydalearn import HydaLearn
+from mtlcore.task_gradients import zero_task_grad
 
 BASE: dict[str, Any] = {
     "design": "composition",
@@ -162,32 +173,74 @@ def test_after_the_jump_a_switched_off_task_cannot_matter() -> None:
     assert values(jumped, "test loss") != values(control, "test loss")
 
 
-def test_probed_shares_are_hydalearns_and_the_held_out_ones_its_first_order_gains_there() -> None:
-    configuration = {**BASE, "dose": "i.i.d.", "checkpoints": [0], "probe_dose": "homogeneous", "probe_batches": 8}
-    batches = probed_batches(probe(configuration).assign(probe_dose="homogeneous"))
-    assert sorted(batches[batches["seed"] == 1]["minor share"]) == [0.0] * 6 + [1.0] * 2
+def test_the_best_weights_of_a_step_are_the_best_of_a_fine_grid() -> None:
+    problem = prepare({**BASE, "rows": [400, 60, 400], "noise": 0.3}, list(range(12)))
+    held_out = problem.test.batch(problem.test.chunks()[0])
+    parameters = problem.shared
+
+    def gradient(batch: Any, task: int) -> torch.Tensor:
+        loss = squared_losses(problem.model, batch)[task].sum()
+        return torch.cat([g.flatten(1) for g in torch.autograd.grad(loss, parameters)], dim=1)
+
+    batch = problem.train.batch(torch.zeros(12, 1, dtype=torch.int64))
+    gradients, along = torch.stack([gradient(batch, 0), gradient(batch, 1)]), gradient(held_out, 0)
+    directions = Directions.of(gradients, along)
+    best, grid = directions.best_share(), torch.linspace(0, 1, 1001, dtype=torch.float64)[:, None]
+    steps = (1 - grid[..., None]) * gradients[0] + grid[..., None] * gradients[1]  # [1001, R, D]
+    cosines = torch.nn.functional.cosine_similarity(steps, along[None], dim=-1)
+    assert torch.allclose(directions.gain(grid), cosines, atol=1e-12)
+    assert (grid.flatten()[cosines.argmax(0)] - best).abs().max() < 1e-3
+    assert ((best > 0) & (best < 1)).any()  # the projection
+    assert ((best == 0) | (best == 1)).any()  # and the corners
+    # And the loss itself, after a small step of one length.
+    before = [p.detach().clone() for p in parameters]
+    losses = []
+    for step in steps[::50]:
+        unit, start = 1e-4 * step / step.norm(dim=-1, keepdim=True), 0
+        with torch.no_grad():
+            for p, old in zip(parameters, before, strict=True):
+                p.copy_(old - unit[:, start : start + old[0].numel()].reshape(old.shape))
+                start += old[0].numel()
+            losses.append(squared_losses(problem.model, held_out)[0])
+    assert (grid[::50].flatten()[torch.stack(losses).argmin(0)] - best).abs().max() <= 0.03
+
+
+def test_probed_weights_are_hydalearns_and_the_best() -> None:
+    configuration = {**BASE, "dose": "i.i.d.", "checkpoints": [0], "probe_dose": "homogeneous", "probe_batches": 8,
+                     "scales": [1.0, 3.0]}  # fmt: skip
+    table = probe(configuration)
     # The same at step 0, where the model has its initial weights, from HydaLearn itself.
     problem = prepare(configuration, [1, 2, 3])
-    losses_fn = problem.scaled_losses([3.0] * 3)
-    exact = HydaLearn(problem.model, losses_fn, problem.shared)
-    held_out = HydaLearn(problem.model, losses_fn, problem.shared, gain="first_order")
-    listed, _ = probe_batches(configuration, problem)
-    batch = listed.batch(torch.zeros(3, 1, dtype=torch.int64))
-    first = batches[batches["batch"] == 0].sort_values("seed")
-    assert exact.backward(batch).weights[1].tolist() == pytest.approx(first["share"].to_list(), abs=1e-9)
-    again = held_out.backward(batch, problem.test.batch(problem.test.chunks()[0])).weights[1].tolist()
-    assert again == pytest.approx(first["held-out share"].to_list(), abs=1e-9)
+    listed, minor = probe_batches(configuration, problem)
+    assert sorted(minor[:, 0].tolist()) == [0.0] * 6 + [1.0] * 2
+    hydalearn = HydaLearn(problem.model, problem.scaled_losses([3.0] * 3), problem.shared)
+    shares = []
+    for number in range(8):
+        main, auxiliary = hydalearn.backward(listed.batch(torch.full((3, 1), number))).weights
+        shares.append(3 * auxiliary / (main + 3 * auxiliary))
+        zero_task_grad(problem.shared)
+    own, cluster = torch.stack(shares), minor
+    expected = [np.corrcoef(own[:, r], cluster[:, r])[0, 1] ** 2 for r in range(3)]
+    assert values(table, "mean", weights="HydaLearn x 3") == pytest.approx(own.mean(0).tolist(), abs=1e-9)
+    assert values(table, "R squared", weights="HydaLearn x 3") == pytest.approx(expected, abs=1e-9)
+    gains = {name: np.array(values(table, "gain", weights=name)) for name in table["weights"].unique()}
+    assert all((gains["best"] >= gain - 1e-12).all() for gain in gains.values())
+    assert (gains["best constant"] >= np.maximum(gains["main task"], gains["equal"]) - 1e-12).all()
+    assert values(table, "match", weights="best") == pytest.approx([1.0] * 3, abs=1e-9)
 
 
-def test_composition_explains_the_share_where_it_varies() -> None:
-    shares = pd.concat(
-        probe({**BASE, "rows": [400, 60, 400], "noise": 0.1, "checkpoints": [60], "probe_dose": dose,
-               "probe_batches": 40, "num_batches": 20, "dose": "i.i.d."}).assign(probe_dose=dose)
-        for dose in ("homogeneous", "fixed")
-    )  # fmt: skip
-    measures = share_measures(probed_batches(shares)).groupby("probe_dose").mean()
-    assert measures["held-out R squared"]["homogeneous"] > 0.25  # 1 / 40 by chance
-    assert np.isnan(measures["R squared"]["fixed"])
+def test_composition_explains_the_best_weights_where_it_varies() -> None:
+    configuration = {**BASE, "rows": [400, 60, 400], "noise": 0.1, "checkpoints": [60, 120], "num_batches": 20,
+                     "dose": "i.i.d.", "probe_batches": 40, "scales": [1.0]}  # fmt: skip
+    probed = pd.concat(
+        probe({**configuration, "probe_dose": dose}).assign(probe_dose=dose) for dose in ("homogeneous", "fixed")
+    )
+    steps = by_step(probed, 0.95).set_index(["probe_dose", "weights", "metric", "step"])["mean"]
+    assert steps["homogeneous", "best", "R squared", 120] > 0.25  # 1 / 40 by chance
+    assert ("fixed", "best", "R squared", 120) not in steps.index
+    at_120 = probed.query("probe_dose == 'homogeneous' and step == 120")
+    late = after_burn_in(probed[probed["probe_dose"] == "homogeneous"], "best", "R squared")
+    assert late.to_list() == pytest.approx(values(at_120, "R squared", weights="best"))
 
 
 def test_gains_can_be_measured_elsewhere() -> None:
@@ -326,6 +379,34 @@ def test_a_comparison_tunes_then_trains_fresh_seeds() -> None:
     )
     assert [found.mean for found in intervals(table)] == list(table["mean"])
     assert table["mean"][0] == pytest.approx(logs.mean(), abs=1e-12)
+
+
+def test_differences_know_what_the_tuning_might_have_chosen() -> None:
+    """HydaLearn's tuning was torn between two settings, whose fresh losses differ by a tenth; the other's was not."""
+    rng = np.random.default_rng(0)
+    losses = {"HydaLearn": np.exp(rng.normal(0, 0.1, 20)), "single task": np.exp(rng.normal(0, 0.1, 20))}
+
+    def runs(method: str, factor: float = 1.0) -> pd.DataFrame:
+        rows = {"method": method, "seed": range(20), "metric": "test loss", "value": factor * losses[method]}
+        return pd.DataFrame(rows)
+
+    torn = Choice({"rate": 0.1}, (), ({"rate": 0.2},), np.tile([0, 1], 100), 10)
+    sure = Choice({"rate": 0.1}, (), (), np.zeros(200, dtype=np.int64), 10)
+    fresh, beside = pd.concat([runs("HydaLearn"), runs("single task")]), runs("HydaLearn", 1.1).assign(rival=1)
+    found = Comparison(pd.DataFrame(), fresh, {"HydaLearn": torn, "single task": sure}, beside)
+    (row,) = tuned_differences(found, "HydaLearn", ["single task"], 0.95).to_dict("records")
+    plain, _ = log_difference(fresh, "method", "HydaLearn", "single task", 0.95)
+    assert row["mean"] == pytest.approx(plain.mean, abs=1e-12)
+    assert row["rival"] == pytest.approx(plain.mean + np.log(1.1), abs=1e-12)
+    within = (np.log(losses["HydaLearn"]) - np.log(losses["single task"])).var(ddof=1) / 20
+    torn_part = (np.log(1.1) / 2) ** 2  # the variance of two settings, each chosen half the time
+    assert row["tuning"] == pytest.approx(torn_part / (torn_part + within), abs=1e-9)
+    assert row["high"] - row["low"] > plain.high - plain.low
+    lost = fresh.assign(value=fresh["value"].where((fresh["method"] != "single task") | (fresh["seed"] != 3)))
+    failed = tuned_differences(
+        Comparison(pd.DataFrame(), lost, found.chosen, beside), "HydaLearn", ["single task"], 0.95
+    )
+    assert failed[["count", "failed"]].to_numpy().tolist() == [[19, 1]]
 
 
 def test_options_are_compared_with_the_defaults_on_the_same_seeds() -> None:

@@ -58,7 +58,9 @@ def draw_rows(ax: Axes, rows: pd.DataFrame, columns: tuple[float, float], others
                 ax.axhline(y - 0.5, color="#E5E5E5", lw=0.8, zorder=0)
             _beside(ax, y, -columns[1], row["label"], size=TEXT, alpha=faint)
             shade, mark = VERDICT_STYLES[row["verdict"]]
-            ax.plot(1.05, y, mark, color=shade, ms=6, alpha=faint, transform=ax.get_yaxis_transform(), clip_on=False)
+            ax.plot(
+                1.05, y, marker=mark, color=shade, ms=6, alpha=faint, transform=ax.get_yaxis_transform(), clip_on=False
+            )
             _beside(ax, y, 24, row["verdict"], size=TEXT, alpha=faint, right=True)
             claimed = [-1, 1] if row["direction"] == "within" else [1, EDGE]
             ax.fill_between(claimed, y - 0.5, y + 0.5, color=CLAIMED, lw=0, zorder=0)
@@ -95,7 +97,7 @@ def _interval(ax: Axes, y: float, row: Mapping[Hashable, Any], alpha: float) -> 
         if beyond:
             ax.plot(min(max(end, -EDGE), EDGE), y, arrow, color=shade, ms=4, alpha=alpha, zorder=3)
     inside = min(max(mean, 0.1 - EDGE), EDGE - 0.1)
-    ax.plot(inside, y, mark, color=shade, ms=6, alpha=alpha, zorder=4)
+    ax.plot(inside, y, marker=mark, color=shade, ms=6, alpha=alpha, zorder=4)
     if abs(mean) > EDGE:
         inwards = -8 if mean > 0 else 8  # points
         ax.annotate(f"{mean:.0f}".replace("-", MINUS), (inside, y), (inwards, 0), textcoords="offset points",

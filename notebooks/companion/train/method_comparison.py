@@ -6,14 +6,14 @@ problem's level, so that hard and easy seeds count alike.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from companion.claims.statistics import Interval, Retuned, paired_interval
+from companion.claims.statistics import Interval, Retuned, estimate, paired_interval, tuning_part
 from companion.store.results import Results
 from companion.train.main_task import KNOBS
 
@@ -252,6 +252,26 @@ def differences(
     for reference in references:
         interval, failed = log_difference(runs, column, first, reference, confidence)
         rows.append({"reference": reference, **vars(interval), "failed": failed})
+    return pd.DataFrame(rows)
+
+
+def tuned_differences(
+    found: Comparison, first: str, references: Sequence[str], confidence: float, metric: str = "test loss"
+) -> pd.DataFrame:
+    """As `differences`, with what the tuning adds to the variance.
+
+    Returns:
+        One row per reference with mean, low, high, count, the parts of the variance, the number of failed pairs, and
+        "rival": the mean with `first` at the setting that the tuning told from its own least, NaN where it told all.
+    """
+    rows = []
+    for reference in references:
+        both = [found.retuned(name, metric, np.log) for name in (first, reference)]
+        sound = np.isfinite(np.concatenate([each.values for each in both])).all(axis=(0, 2))  # [S]
+        ours, theirs = (replace(each, values=each.values[:, sound]) for each in both)
+        interval = estimate(ours.values[0] - theirs.values[0], tuning=tuning_part(ours, theirs), confidence=confidence)
+        rival = float((ours.values[1] - theirs.values[0]).mean()) if len(ours.values) > 1 else float("nan")
+        rows.append({"reference": reference, **vars(interval), "failed": int((~sound).sum()), "rival": rival})
     return pd.DataFrame(rows)
 
 

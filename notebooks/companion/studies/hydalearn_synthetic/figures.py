@@ -1,70 +1,74 @@
-"""Figures of the weight study alone: shares by the composition of batches, and over a jump."""
+"""Figures of the weight study alone: the best weights over training, every constant weight at every learning rate."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from companion.plots.style import INK, head, legend_below, task_colours
-from companion.problems.composed_batches import DOSES
+from companion.plots.style import INK, METHOD_COLOURS, SHADE, head
 
-STEP_COLOURS = ("#6CAED6", "#2171B5", "#08306B", "#000000")  # from light to dark as training goes on
-
-
-def composition_bins(batches: pd.DataFrame, num_bins: int = 8) -> pd.DataFrame:
-    """Summarise the shares of probed batches by dose, step and composition: one row per bin of the minor share.
-
-    Args:
-        batches: Of `report.probed_batches`.
-        num_bins: Equal bins of the minor share from 0 to 1, the last of them closed.
-
-    Returns:
-        Columns probe_dose, step, minor share (mean within the bin), count, median, and the quantiles q10 and q90.
-    """
-    number = (batches["minor share"] * num_bins).astype(int).clip(upper=num_bins - 1)
-    groups = batches.groupby(["probe_dose", "step", number.rename("bin")])
-    return pd.DataFrame(
-        {
-            "minor share": groups["minor share"].mean(),
-            "count": groups.size(),
-            "median": groups["share"].median(),
-            "q10": groups["share"].quantile(0.1),
-            "q90": groups["share"].quantile(0.9),
-        }
-    ).reset_index()
+BLUE, ORANGE, GREY = (METHOD_COLOURS[name] for name in ("HydaLearn", "static grid", "equal weights"))
+BEST = "#009E73"  # the best weights, which no method knows
+Line = tuple[str, str, str, str, str]  # dose, weights, colour, line style, label
 
 
-def draw_composition(bins: pd.DataFrame, explained: Mapping[tuple[str, int], float]) -> Figure:
-    """Draw the auxiliary share against the batch's composition: a panel per dose, a line per checkpoint.
+def draw_best_weights(steps: pd.DataFrame, own: str) -> Figure:
+    """Draw over training what the best weights of a mini-batch follow, who finds them, and what they are worth.
 
     Args:
-        bins: Of `composition_bins`.
-        explained: (dose, step) -> mean R squared, NaN where composition does not vary.
+        steps: Of `report.by_step`.
+        own: HydaLearn's weights at its tuned auxiliary scale, as `batch_probe.probe` names them.
     """
-    steps = sorted(set(bins["step"]))
-    fig, axes = plt.subplots(1, len(DOSES), sharex=True, sharey=True, figsize=(9.0, 3.9), squeeze=False)
-    for ax, dose in zip(axes[0], DOSES, strict=True):
-        for number, (step, shade) in enumerate(zip(steps, STEP_COLOURS, strict=False)):
-            rows = bins[(bins["probe_dose"] == dose) & (bins["step"] == step)]
-            x = rows["minor share"] + 0.022 * (number - (len(steps) - 1) / 2)
-            whiskers = [rows["median"] - rows["q10"], rows["q90"] - rows["median"]]
-            look = {"color": shade, "marker": "o", "ms": 4.5, "elinewidth": 1, "lw": 1.6}
-            ax.errorbar(x, rows["median"], whiskers, label=f"step {step}", **look)
-            r2 = explained[(dose, step)]
-            text = f"R² {r2:.2f}" if not np.isnan(r2) else "constant" if number == 0 else ""
-            place = (0.98, 0.985 - 0.065 * number)
-            ax.annotate(text, place, xycoords="axes fraction", ha="right", va="top", fontsize=9, color=shade,
-                        weight="bold")  # fmt: skip
-        ax.set(title=dose, xlabel="smaller cluster's part\nof the mini-batch")
-    axes[0, 0].set(xlim=(-0.06, 1.06), xticks=[0, 0.5, 1], ylim=(-0.05, 1.3), ylabel="auxiliary task's share")
-    axes[0, 0].set_yticks([0, 0.25, 0.5, 0.75, 1])
-    legend_below(fig)
-    how = "dot: median over batches of all seeds, line: 10 % to 90 % of them; R²: explained by composition"
-    return head(fig, f"Auxiliary task's share of HydaLearn's weights, parameters fixed\n{how}")
+    panels: dict[str, tuple[str, list[Line]]] = {
+        "Does composition explain\nthe best weight?": (
+            "R squared",
+            [
+                ("homogeneous", "best", BEST, "--", "batches of\none cluster"),
+                ("i.i.d.", "best", BEST, "-", "ordinary\nbatches"),
+            ],
+        ),
+        "Does HydaLearn find it?": (
+            "match",
+            [("i.i.d.", "HydaLearn x 1", BLUE, "-", "as it is"), ("i.i.d.", own, BLUE, "--", "tuned\nscale")],
+        ),
+        "What is it worth?": (
+            "extra gain",
+            [
+                ("i.i.d.", "best", BEST, "-", "best of\neach batch"),
+                ("i.i.d.", "best constant", ORANGE, "-", "best\nconstant"),
+                ("i.i.d.", "HydaLearn x 1", BLUE, "-", "HydaLearn"),
+                ("i.i.d.", own, BLUE, "--", "HydaLearn,\ntuned scale"),
+            ],
+        ),
+    }
+    units = ("variance explained (R²)", "correlation with the best", "gain of a step, beyond\nthe main task's alone")
+    fig, axes = plt.subplots(1, 3, figsize=(10.4, 3.7))
+    for ax, unit, (title, (metric, lines)) in zip(axes, units, panels.items(), strict=True):
+        ends = []
+        for dose, weights, colour, style, label in lines:
+            rows = steps[(steps["probe_dose"] == dose) & (steps["weights"] == weights) & (steps["metric"] == metric)]
+            ax.fill_between(rows["step"], rows["low"], rows["high"], color=colour, alpha=0.18, lw=0)
+            ax.plot(rows["step"], rows["mean"], color=colour, ls=style, marker="o", ms=3.5)
+            ends.append((float(rows["mean"].iloc[-1]), label, colour))
+        ax.set(title=title, xlabel="steps trained", ylabel=unit)
+        ax.axhline(0, color=INK, lw=0.8, zorder=1)
+        if metric == "R squared":
+            ax.set_ylim(0, 1)
+        _name_ends(ax, ends)
+    how = "mean over seeds, 95 % interval; a gain of 1 is the most that a step of its length can have"
+    return head(fig, f"Weights of single mini-batches, parameters held\n{how}")
+
+
+def _name_ends(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Name lines at the right edge, two lines of text each, apart from one another."""
+    low, high = ax.get_ylim()
+    place = -np.inf
+    for height, label, colour in sorted(ends):
+        place = max((height - low) / (high - low), place + 0.13)
+        ax.text(1.03, place, label, color=colour, transform=ax.transAxes, va="center", fontsize=8.5)
 
 
 def mark_jump(ax: Axes, epoch: float) -> None:
@@ -74,26 +78,29 @@ def mark_jump(ax: Axes, epoch: float) -> None:
                 fontsize=9, color=INK)  # fmt: skip
 
 
-def draw_jump(curve: pd.DataFrame, jump_epoch: int) -> Figure:
-    """Draw the auxiliary share by epoch, jump against stationary control, with intervals over seeds.
+def draw_sweep(curves: pd.DataFrame, smallest: float) -> Figure:
+    """Draw the loss of every constant weight relative to tuned HydaLearn: the best learning rate of each, and the rest.
 
     Args:
-        curve: Columns setting ("jump" or "control"), epoch, mean, low, high.
-        jump_epoch: Epoch, from 0, at which the auxiliary becomes unrelated.
+        curves: Of `report.sweep_curves`, with a `panel`.
+        smallest: The least log difference that counts.
     """
-    fig, ax = plt.subplots(figsize=(7.2, 3.6))
-    colours = dict(zip(("control", "jump"), task_colours(["control", "jump"]).values(), strict=True))
-    for name, colour in colours.items():
-        rows = curve[curve["setting"] == name]
-        epoch = rows["epoch"] + 1
-        ax.fill_between(epoch, rows["low"], rows["high"], color=colour, alpha=0.18, lw=0)
-        ax.plot(epoch, rows["mean"], color=colour, marker="o", ms=4, ls="-" if name == "control" else "--")
-        label = {"control": "stationary", "jump": "unrelated\nafter the jump"}[name]
-        ax.annotate(label, (epoch.iloc[-1], rows["mean"].iloc[-1]), (8, 0), textcoords="offset points",
-                    va="center", fontsize=9, color=colour)  # fmt: skip
-    mark_jump(ax, jump_epoch + 0.5)
-    ax.set(xlabel="epoch", ylabel="auxiliary task's share of the weights")
-    ax.set_ylim(bottom=0)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.margins(x=0.02)
-    return head(fig, "HydaLearn's share of the auxiliary task: mean over seeds, 95 % interval")
+    panels = list(dict.fromkeys(curves["panel"]))
+    fig, axes = plt.subplots(1, len(panels), sharey=True, figsize=(10.0, 3.6), squeeze=False)
+    for ax, panel in zip(axes[0], panels, strict=True):
+        here = curves[curves["panel"] == panel]
+        ax.axhspan(*(100 * np.expm1([-smallest, smallest])), color=SHADE, zorder=0)
+        ax.axhline(0, color=BLUE, lw=2)
+        for _, rows in here.groupby("rate"):
+            ax.plot(rows["scale"], 100 * np.expm1(rows["mean"]), color=GREY, lw=0.8)
+        best = here.loc[here.groupby("scale")["mean"].idxmin()]
+        low, mean, high = (100 * np.expm1(best[side]) for side in ("low", "mean", "high"))
+        ax.fill_between(best["scale"], low, high, color=ORANGE, alpha=0.25, lw=0)
+        ax.plot(best["scale"], mean, color=ORANGE, marker="o", ms=4, lw=2.2)
+        ax.set(xscale="log", title=panel.replace(", ", "\n"), xlabel="constant weight\nof the auxiliary tasks")
+        ax.set_ylim(-30, 100)
+    axes[0, 0].set_ylabel("test loss above tuned HydaLearn's, %")
+    axes[0, 0].annotate("HydaLearn", (0.03, 0), (0, -12), xycoords=("axes fraction", "data"),
+                        textcoords="offset points", color=BLUE, fontsize=9)  # fmt: skip
+    how = "orange: best learning rate at each weight, with 95 % interval; grey: each learning rate; shaded: too small"
+    return head(fig, f"Every constant weight at every learning rate, against HydaLearn as tuned\n{how}")

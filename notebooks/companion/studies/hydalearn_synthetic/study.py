@@ -27,3 +27,8 @@ def train_grid(configuration: Configuration) -> pd.DataFrame:
         Tidy rows by seed, rate, scale and metric.
     """
     return main_task.grid(configuration, prepare, measure)
+
+
+def tune_grid(configuration: Configuration) -> pd.DataFrame:
+    """Train as `train_grid` does, without a look at the test fold: for choosing settings."""
+    return main_task.grid(configuration, prepare, None)
