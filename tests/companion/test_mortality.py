@@ -33,6 +33,8 @@ def test_full_profile_makes_the_registered_comparisons() -> None:
         "H3-loss": both * constant,
         "H3-auc": both * constant,
         "H3-scarce": len(PARAMETERS["label_counts"]) * constant,
+        "H3-third": len(PARAMETERS["further"]) * constant,
+        "H3-wide": constant,
     }
     assert {name: claim.comparisons for name, claim in CLAIMS.items()} == {
         f"{name}-mortality": number for name, number in numbers.items()
