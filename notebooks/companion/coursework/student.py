@@ -27,7 +27,7 @@ from companion.store import paths, writing
 SOLUTIONS = paths.NOTEBOOKS / "solutions"
 HANDOUT = Path(__file__).parent / "handout"
 TAG = "exercise"  # of the cells that hold a function to write and its self-check
-LINK = re.compile(r"\[([^\]]+)\]\(([\w./-]+)\)")
+LINK = re.compile(r"(!?)\[([^\]]+)\]\(([\w./-]+)\)")
 
 Notebook = dict[str, Any]
 
@@ -70,7 +70,7 @@ def student_files() -> dict[str, bytes]:
     notebooks = {name: _read(paths.NOTEBOOKS / f"{name}.ipynb") for name in EXERCISES}
     for name, notebook in notebooks.items():
         _check_unsolved(notebook, name)
-        files[f"notebooks/{name}.ipynb"] = _without_dead_links(notebook)
+        files |= _handed_out(name, notebook, "notebooks/")
     project = ("LICENSE", "CITATION.cff", "pyproject.toml", "requirements.lock", "environment.yml", "mtlcore/py.typed")
     for path in (*(paths.ROOT / name for name in project), *imported_files(notebooks.values())):
         files[path.relative_to(paths.ROOT).as_posix()] = path.read_bytes()
@@ -89,12 +89,11 @@ def imported_files(notebooks: Iterable[Notebook]) -> list[Path]:
 
 def solved_files() -> dict[str, bytes]:
     """Both notebooks with the solutions inserted, by path within the folder."""
-    return {
-        f"{name}.ipynb": _without_dead_links(
-            solved(_read(paths.NOTEBOOKS / f"{name}.ipynb"), (SOLUTIONS / f"{name}.py").read_text(encoding="utf-8"))
-        )
-        for name in EXERCISES
-    }
+    files: dict[str, bytes] = {}
+    for name in EXERCISES:
+        solutions = (SOLUTIONS / f"{name}.py").read_text(encoding="utf-8")
+        files |= _handed_out(name, solved(_read(paths.NOTEBOOKS / f"{name}.ipynb"), solutions), "")
+    return files
 
 
 def _read(path: Path) -> Notebook:
@@ -118,14 +117,25 @@ def _check_unsolved(notebook: Notebook, name: str) -> None:
         )
 
 
-def _without_dead_links(notebook: Notebook) -> bytes:
-    """The notebook as a file; what it links to and is not handed out becomes plain text."""
-    handed_out = {f"{name}.ipynb" for name in EXERCISES}
+def _handed_out(name: str, notebook: Notebook, folder: str) -> dict[str, bytes]:
+    """A notebook and the images that it shows; what else it links to and is not handed out becomes plain text."""
+    files: dict[str, bytes] = {}
+
+    def kept(link: re.Match[str]) -> str:
+        shows, words, target = link.groups()
+        if shows:
+            image = paths.NOTEBOOKS / target
+            files[f"{folder}images/{image.name}"] = image.read_bytes()
+            return f"![{words}](images/{image.name})"
+        return link[0] if target.removesuffix(".ipynb") in EXERCISES else words
+
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
-            text = LINK.sub(lambda link: link[0] if link[2] in handed_out else link[1], "".join(cell["source"]))
-            cell["source"] = text.splitlines(keepends=True)
-    return (json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+            cell["source"] = LINK.sub(kept, "".join(cell["source"])).splitlines(keepends=True)
+    files[f"{folder}{name}.ipynb"] = (
+        json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    ).encode()
+    return files
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
