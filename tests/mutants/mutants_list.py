@@ -254,21 +254,21 @@ COMPARISON = (
         "tuning seeds reported",
         "The seeds that chose the settings are reported as if they were fresh.",
         "notebooks/companion/train/method_comparison.py",
-        (('[choice.scale], "seeds": list(seeds)}', '[choice.scale], "seeds": list(tuning_seeds)}'),),
+        (('(setting), "seeds": list(seeds)}', '(setting), "seeds": list(tuning_seeds)}'),),
         ("tests/companion/test_weight_study.py::test_a_comparison_tunes_then_trains_fresh_seeds",),
     ),
     Mutant(
         "seeds not paired",
         "Methods are compared at different seeds, so the difference of problems counts as one of methods.",
         "notebooks/companion/train/method_comparison.py",
-        (('[choice.scale], "seeds": list(seeds)}', '[choice.scale], "seeds": [s + len(fresh) for s in seeds]}'),),
+        (('(setting), "seeds": list(seeds)}', '(setting), "seeds": [s + len(fresh) for s in seeds]}'),),
         ("tests/companion/test_weight_study.py::test_a_comparison_tunes_then_trains_fresh_seeds",),
     ),
     Mutant(
         "initial weights by method",
         "Methods of one seed start at different points, so luck of the start counts as a difference of methods.",
         "notebooks/companion/problems/tables.py",
-        (("_model(*shape, seed) for seed", '_model(*shape, seed + len(c["method"])) for seed'),),
+        (("manual_seed(seed) for seed in seeds]", 'manual_seed(seed + len(c["method"])) for seed in seeds]'),),
         ("tests/companion/test_fair_comparisons.py::test_methods_of_a_seed_start_alike_on_the_same_rows", CREDIT),
     ),
     Mutant(
@@ -307,11 +307,35 @@ VERDICTS = (
         "splits taken for independent",
         "Intervals over splits that share rows are too short, and chance passes for an effect.",
         "notebooks/companion/claims/statistics.py",
-        (("spread * (1 / n + test_to_train) ** 0.5", "spread * (1 / n) ** 0.5"),),
+        (
+            ("spread * (1 / n + test_to_train) ** 0.5", "spread * (1 / n) ** 0.5"),
+            ("/ inits * (1 / splits + test_to_train)", "/ inits * (1 / splits)"),
+        ),
         (
             "tests/companion/test_statistics.py::test_coverage_over_splits_of_one_data_set",
-            "tests/companion/test_tabular_report.py::test_differences_are_paired_and_corrected",
+            "tests/companion/test_statistics.py::test_parts_of_the_variance_by_hand",
         ),
+    ),
+    Mutant(
+        "tuning taken for certain",
+        "Intervals leave out that other tuning seeds would have chosen other settings.",
+        "notebooks/companion/claims/statistics.py",
+        (("variance = split + initialisation + tuned", "variance = split + initialisation"),),
+        ("tests/companion/test_statistics.py::test_parts_of_the_variance_by_hand",),
+    ),
+    Mutant(
+        "a refuted comparison forgiven",
+        "A claim about every comparison survives one that rules it out.",
+        "notebooks/companion/claims/verdicts.py",
+        (("return min(verdicts, key=order.index)", "return max(verdicts, key=order.index)"),),
+        ("tests/companion/test_claims.py::test_combined_verdicts",),
+    ),
+    Mutant(
+        "failed control ignored",
+        "A row is judged although what would have shown that it can see anything has failed.",
+        "notebooks/companion/claims/evidence.py",
+        (("alone.get(claims[name].control)", "None"),),
+        ("tests/companion/test_claims.py::test_a_row_whose_control_fails_is_uninterpretable",),
     ),
     Mutant(
         "verdict rule inverted",
@@ -320,7 +344,7 @@ VERDICTS = (
         (('    if direction == "lower":\n', '    if direction == "higher":\n'),),
         (
             "tests/companion/test_claims.py::test_verdicts_by_hand",
-            "tests/companion/test_ledger.py::test_readme_shows_the_verdicts_of_the_committed_evidence",
+            "tests/companion/test_ledger.py::test_readme_shows_what_the_committed_evidence_says",
         ),
     ),
     Mutant(
