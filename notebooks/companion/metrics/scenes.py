@@ -14,6 +14,7 @@ from companion.train.stacked import Batch, LossesFn
 
 # Measure -> whether more is better, by task.
 MEASURES = ({"mIoU": True, "pixel accuracy": True}, {"absolute error": False, "relative error": False})
+LOSSES = ("cross-entropy", "absolute error")  # what each task is trained on
 
 
 def pixel_losses(outputs: Sequence[Tensor], targets: Tensor) -> tuple[list[Tensor], list[Tensor]]:

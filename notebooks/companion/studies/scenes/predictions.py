@@ -1,6 +1,6 @@
-"""What a trained network sees in some test scenes, for pictures."""
+"""What trained networks see in the test tile of median loss: chosen by rule, not for looks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,71 +9,74 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from companion.data.scenes import natural_colours
+from companion.metrics.scene_tables import ALONE
+from companion.metrics.scenes import pixel_losses
 from companion.problems.scenes import load_folds
 from companion.studies.scenes.study import train
-from companion.train.all_tasks import runs_of
+from companion.train.all_tasks import Run
 from companion.train.devices import resolve_device
-from companion.train.stacked import RunData
+
+Planes = dict[str, NDArray[np.float64]]  # "class" and "number", `[H, W]` each
 
 
-class Scenes(NamedTuple):
-    """Test scenes: images `[N, 3, H, W]`, true classes and numbers `[N, H, W]`, and their row numbers."""
+class Picture(NamedTuple):
+    """A test tile: its number, its image `[3, H, W]` in [0, 1], truth and prediction."""
 
-    images: NDArray[np.float64]
-    truth: tuple[NDArray[np.float64], NDArray[np.float64]]
-    rows: list[int]
-
-
-def look(configuration: Mapping[str, Any]) -> Scenes:
-    """The test scenes with most classes, of the split of the first seed.
-
-    Args:
-        configuration: As `train_cell`'s, with `pictures`, how many scenes are looked at.
-    """
-    device, dtype = resolve_device(configuration["device"]), getattr(torch, configuration["dtype"])
-    folds = load_folds(configuration, configuration["seeds"][:1], torch.zeros(1, dtype=torch.int64), device, dtype)
-    (x, y), rows = _scenes(folds.held_out["test"], configuration["pictures"])
-    images, classes, numbers = (values.double().cpu().numpy() for values in (x[0], y[0, 0], y[1, 0]))
-    return Scenes(images, (classes, numbers), rows)
+    tile: int
+    image: NDArray[np.float64]
+    truth: Planes
+    predicted: Planes
 
 
 def predict(configuration: Mapping[str, Any]) -> pd.DataFrame:
-    """Train one run as `train_cell` does, in the same order of the data, and look at the same scenes.
+    """Train one run as `train_cell` does, and look at the test tile whose loss is the median of all.
+
+    A tile's loss is the mean of its cross-entropy and its absolute error, each over that of the mean tile.
 
     Args:
-        configuration: As `look`'s, with one seed, spread and rate.
+        configuration: As `train_cell`'s, with one seed and spread, and one rate; for the method "single tasks" the two
+            rates of the two networks.
 
     Returns:
-        Tidy rows: the predicted class and number of every pixel by scene (from 0), row and column.
+        Tidy rows: the predicted class and number of every pixel of the tile by row and column, and, at 0, which tile it
+        is.
     """
     c = configuration
-    trained = train(c, c["method"], runs_of(c, 2), record=False)
-    (x, _), _ = _scenes(trained.folds.held_out["test"], c["pictures"])
-    with torch.no_grad():
-        scores, numbers = trained.model(x)
-    found = {"class": scores[0].argmax(1), "number": numbers[0]}  # [N, H, W] each
-    height, width = found["class"].shape[-2:]
-    index = pd.MultiIndex.from_product([range(c["pictures"]), range(height), range(width)], names=["scene", "y", "x"])
-    wide = pd.DataFrame({name: values.double().cpu().numpy().ravel() for name, values in found.items()}, index=index)
-    return wide.reset_index().melt(["scene", "y", "x"], var_name="metric", value_name="value")
+    methods = list(ALONE) if c["method"] == "single tasks" else [c["method"]]
+    outputs = []
+    for method, rate in zip(methods, c["rates"], strict=True):
+        trained = train(c, method, [Run(c["spreads"][0], rate, c["seeds"][0])], record=False)
+        test = trained.folds.held_out["test"]
+        x, y = test.batch(test.chunks(test.num_rows)[0])
+        with torch.no_grad():
+            outputs.append(trained.model(x))
+    scores, numbers = outputs[0][0], outputs[-1][1]  # [1, N, C, H, W] and [1, N, H, W]
+    tile = median_tile(pixel_losses([scores, numbers], y)[0])
+    planes = {"class": scores[0, tile].argmax(0), "number": numbers[0, tile]}  # [H, W] each
+    index = pd.MultiIndex.from_product([range(side) for side in numbers.shape[-2:]], names=["y", "x"])
+    wide = pd.DataFrame({name: plane.double().cpu().numpy().ravel() for name, plane in planes.items()}, index=index)
+    table = wide.reset_index().melt(["y", "x"], var_name="metric", value_name="value")
+    which = pd.DataFrame({"y": [0], "x": [0], "metric": ["tile"], "value": [float(tile)]})
+    return pd.concat([table, which], ignore_index=True)
 
 
-def as_pictures(predicted: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Predicted classes and numbers `[N, H, W]` from the rows of `predict`."""
-    shape = tuple(int(predicted[name].max()) + 1 for name in ("scene", "y", "x"))
-    by_metric = predicted.sort_values(["scene", "y", "x"]).groupby("metric")["value"]
-    classes, numbers = (by_metric.get_group(name).to_numpy().reshape(shape) for name in ("class", "number"))
-    return classes, numbers
+def median_tile(losses: list[Tensor]) -> int:
+    """The tile of median loss, of an even number the lower one, from every pixel's losses `[1, N, H, W]`."""
+    by_tile = [loss[0].double().mean((-2, -1)) for loss in losses]  # [N] each
+    relative = sum((loss / loss.mean() for loss in by_tile), start=torch.zeros_like(by_tile[0]))
+    return int(relative.median(0).indices)
 
 
-def _scenes(fold: RunData, count: int) -> tuple[tuple[Tensor, Tensor], list[int]]:
-    """The scenes with most classes as a batch of one run, and which they are."""
-    rows = richest(fold.targets[0, 0].cpu().numpy(), count)
-    return fold.batch(torch.tensor([rows], device=fold.source.device)), rows
-
-
-def richest(classes: NDArray[np.float64], count: int, least: float = 0.05) -> list[int]:
-    """Scenes `[N, H, W]` in which most classes have at least a share `least`; the first of equals."""
-    number = [sum((scene == c).mean() >= least for c in np.unique(scene[scene >= 0])) for scene in classes]
-    order: Sequence[int] = np.argsort(-np.array(number), kind="stable").tolist()
-    return sorted(order[:count])
+def as_picture(predicted: pd.DataFrame, configuration: Mapping[str, Any]) -> Picture:
+    """The tile that `predict` looked at, from its rows and its configuration."""
+    c = configuration
+    device, dtype = resolve_device(c["device"]), getattr(torch, c["dtype"])
+    folds = load_folds(c, c["seeds"][:1], torch.zeros(1, dtype=torch.int64), device, dtype)
+    by_metric = predicted.sort_values(["y", "x"]).groupby("metric")["value"]
+    tile = int(by_metric.get_group("tile").iloc[0])
+    (x, y) = folds.held_out["test"].batch(torch.tensor([[tile]], device=device))
+    image, classes, numbers = (values.double().cpu().numpy() for values in (x[0], y[0, 0, 0], y[1, 0, 0]))
+    image = natural_colours(image)[0] if c["dataset"] == "earth" else image[0]
+    predictions = {name: by_metric.get_group(name).to_numpy().reshape(classes.shape) for name in ("class", "number")}
+    return Picture(tile, image, {"class": classes, "number": numbers}, predictions)

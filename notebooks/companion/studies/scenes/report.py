@@ -10,10 +10,10 @@ import pandas as pd
 
 from companion.claims.statistics import Interval, paired_interval
 from companion.metrics.scene_tables import ALONE, GROUP
+from companion.metrics.scenes import LOSSES
 from companion.train.layer_shares import NUM_BINS
 
 Setting = tuple[str, str, float]  # optimizer, method, spread
-LOSSES = ("cross-entropy", "absolute error")
 
 
 def criterion(tuning: pd.DataFrame) -> pd.DataFrame:
