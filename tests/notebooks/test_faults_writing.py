@@ -119,7 +119,7 @@ def publish_runs(number: int) -> None:
 
 def keep_the_map(number: int) -> None:
     plane = np.full((1, 1), number, np.float32)
-    earth = earth_scenes.EarthMap(plane, plane.astype(np.int8), plane, plane)
+    earth = earth_scenes.EarthMap(plane, plane.astype(np.int8), plane)
     earth_scenes._store(earth, paths.BUILD / "data" / "earth.json")
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 from companion.claims.statistics import Interval, paired_interval
 from companion.metrics.scene_tables import ALONE, GROUP
 from companion.metrics.scenes import LOSSES
-from companion.train.layer_shares import NUM_BINS
 
 Setting = tuple[str, str, float]  # optimizer, method, spread
 
@@ -78,12 +77,6 @@ def shares(final: pd.DataFrame) -> pd.DataFrame:
     return rows.pivot(index=[*GROUP, "seed"], columns=["metric", "layer"], values="value").sort_index()
 
 
-def null_level(found: pd.DataFrame, twice: Sequence[Setting], metric: str) -> pd.DataFrame:
-    """A measure of dominance between a task and itself, mean of the tasks: one row per seed, one column per layer."""
-    rows = pd.concat([found.xs(setting, level=tuple(GROUP))[metric] for setting in twice])
-    return pd.DataFrame(rows.groupby("seed").mean())
-
-
 def by_layer(
     found: pd.DataFrame, settings: Mapping[str, Setting], metric: str, names: Sequence[str], test_to_train: float
 ) -> pd.DataFrame:
@@ -101,28 +94,23 @@ def by_layer(
     return pd.DataFrame(rows)
 
 
-def distribution(found: pd.DataFrame, settings: Mapping[str, Setting], names: Sequence[str]) -> pd.DataFrame:
-    """Histogram of the second task's share of AU over each layer's parameters at the end, mean over seeds.
+def curves(final: pd.DataFrame, settings: Mapping[str, Setting]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """How the validation losses went, and where they were best.
 
     Returns:
-        One row per label, layer and bin: the bin's centre `share` and the `density` of live parameters in it.
+        Rows with label, metric, epoch and the mean `value` over seeds; rows with label, metric, seed, and `epoch` and
+        `value` of the run's best epoch. A single task has its own loss alone.
     """
-    rows = []
+    rows = final[(final["fold"] == "validation") & final["metric"].isin(LOSSES)].set_index(GROUP)
+    bests = final[final["metric"] == "best epoch"].set_index(GROUP)
+    lines, marks = [], []
     for label, setting in settings.items():
-        wide = found.xs(setting, level=tuple(GROUP))
-        for layer, name in enumerate(names, start=1):
-            for number in range(NUM_BINS):
-                density = wide[f"rAU, bin {number}"][layer].mean() * NUM_BINS
-                centre = (number + 0.5) / NUM_BINS
-                rows.append({"label": label, "layer": layer, "name": name, "share": centre, "density": density})
-    return pd.DataFrame(rows)
-
-
-def course(final: pd.DataFrame, settings: Mapping[str, Setting], metric: str) -> pd.DataFrame:
-    """A measure of dominance over the epochs by layer, mean over seeds: rows with label, layer, epoch and value."""
-    rows = final[(final["fold"] == "training") & (final["epoch"] > 0) & (final["metric"] == metric)]
-    means = rows.groupby([*GROUP, "layer", "epoch"])["value"].mean()
-    tables = [
-        means.xs(setting, level=tuple(GROUP)).reset_index().assign(label=label) for label, setting in settings.items()
-    ]
-    return pd.concat(tables, ignore_index=True)
+        own = rows.loc[[setting]]
+        if setting[1] in ALONE:
+            own = own[own["metric"] == LOSSES[ALONE[setting[1]]]]
+        means = own[own["epoch"] > 0].groupby(["metric", "epoch"])["value"].mean().reset_index()
+        lines.append(means.assign(label=label))
+        at_best = own.loc[own["epoch"] == 0, ["metric", "seed", "value"]]
+        epochs = bests.loc[[setting], ["seed", "value"]].rename(columns={"value": "epoch"})
+        marks.append(at_best.merge(epochs, on="seed").assign(label=label))
+    return pd.concat(lines, ignore_index=True), pd.concat(marks, ignore_index=True)
