@@ -128,7 +128,7 @@ FINDINGS = (
         "AdaTask minus joint training, mean over tasks",
         {
             "A4-average": ("synthetic tasks' loss", PER_CENT_OF_LOSS),
-            "A4-scenes-static": ("loss on scenes", PER_CENT_OF_LOSS),
+            "A4-scenes-average": ("measures on scenes", PER_CENT),
             "A4-recommendation-average": ("film ratings", POINTS),
         },
     ),
