@@ -107,7 +107,8 @@ def test_every_claim_of_both_papers_is_registered_in_every_domain() -> None:
     rows = {(claim.id[:2], claim.domain) for claim in load_claims().values() if claim.certainty != "D"}
     assert {(claim, domain) for claim in ("H1", "H2", "H3") for domain in ("synthetic", "credit", "mortality")} <= rows
     asked = {(f"A{i}", domain) for i in range(1, 6) for domain in ("synthetic", "scenes", "recommendation")}
-    assert asked - {("A5", "scenes"), ("A5", "recommendation")} <= rows  # other optimizers than Adam are tried on small networks
+    # Other optimizers than Adam are tried on small networks.
+    assert asked - {("A5", "scenes"), ("A5", "recommendation")} <= rows
     barred = {name[:2] for name in load_not_testable()}
     assert barred == {*(f"H{i}" for i in range(1, 4)), *(f"A{i}" for i in range(1, 7))}
     assert {"A4-tiktok", "A4-wechat", "H3-credit-official", "H3-mortality-official"} <= set(load_not_testable())

@@ -35,7 +35,7 @@ FAMILIES = (
     {"AdaTask"},
     {"HydaLearn on updates"},
 )
-# A run of "swap" takes the weights of other runs, so it cannot be trained without them; "predict" trains as "train_cell".
+# A run of "swap" takes the weights of other runs, so it cannot be trained without them; "predict" trains as others do.
 NOT_SAMPLED = {"swap", "predict"}
 LONG = "07_scenes"  # whose reported runs train for a minute each: those of its tuning are shorter
 EVERY_OPTIMIZER = "06_adatask_synthetic"  # which is quick; elsewhere Adam alone
