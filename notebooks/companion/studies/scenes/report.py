@@ -111,6 +111,6 @@ def curves(final: pd.DataFrame, settings: Mapping[str, Setting]) -> tuple[pd.Dat
         means = own[own["epoch"] > 0].groupby(["metric", "epoch"])["value"].mean().reset_index()
         lines.append(means.assign(label=label))
         at_best = own.loc[own["epoch"] == 0, ["metric", "seed", "value"]]
-        epochs = bests.loc[[setting], ["seed", "value"]].rename(columns={"value": "epoch"})
+        epochs = bests.loc[[setting]][["seed", "value"]].rename(columns={"value": "epoch"})
         marks.append(at_best.merge(epochs, on="seed").assign(label=label))
     return pd.concat(lines, ignore_index=True), pd.concat(marks, ignore_index=True)
