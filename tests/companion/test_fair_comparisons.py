@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from companion.metrics.scenes import LOSSES
 from companion.problems import synthetic as designs
 from companion.problems import tables
 from companion.problems.synthetic_tasks import Drawn
@@ -77,8 +78,7 @@ def test_rates_are_chosen_by_the_validation_loss() -> None:
 
 def test_rates_of_scenes_are_chosen_on_the_validation_fold() -> None:
     found = [
-        tuning_runs({"metric": metric, "fold": "validation"}, {"metric": metric, "fold": "test"})
-        for metric in scenes.LOSSES
+        tuning_runs({"metric": metric, "fold": "validation"}, {"metric": metric, "fold": "test"}) for metric in LOSSES
     ]
     assert scenes.best_rates(pd.concat(found))["rate"].tolist() == [0.1]
 

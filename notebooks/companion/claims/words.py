@@ -52,6 +52,7 @@ ROWS = {
     "A1-planted": "planted, 1 : 10",
     "A1-layers": "more in higher layers",
     "A2-rms": "beyond one number per task",
+    "A2-separate": "accumulators apart",
     "A3": "in each",
     "A3-equal": "the least-served task",
     "A3-noise": "with unequal label noise",
