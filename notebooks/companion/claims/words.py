@@ -62,7 +62,7 @@ ROWS = {
     "A4-gap": "planted, 1 : 10",
     "A4-sparse": "sparse tables",
     "A4-scale": "a weight is erased",
-    "A4-noise": "the noisy task",
+    "A4-noise": "the task dominated by noise",
     "A4-static": "against tuned constants",
     "A5": "at one weight",
     "A5-optimizers": "at one weight",
