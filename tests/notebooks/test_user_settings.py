@@ -20,7 +20,7 @@ print(*shown, sys.flags.utf8_mode, "from_startup" in globals(), "from_profile" i
 
 
 def ran(project: Path, **more: str) -> tuple[str, dict[str, bytes]]:
-    """What the notebook of a new copy of the project printed, and its figures."""
+    """What the notebook of a new copy of the project showed, and its figures."""
     project.mkdir()
     copy_project(project, toy=SHOWN)
     command = [
@@ -36,8 +36,11 @@ def ran(project: Path, **more: str) -> tuple[str, dict[str, bytes]]:
         command, cwd=project, env=variables(project) | more, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    (output,) = json.loads((project / "build" / "toy").read_text(encoding="utf-8"))["cells"][-1]["outputs"]
-    return "".join(output["text"]), {path.name: path.read_bytes() for path in (project / "figures" / "full").iterdir()}
+    cell = json.loads((project / "build" / "toy").read_text(encoding="utf-8"))["cells"][-1]
+    image, output = cell["outputs"]
+    return image["data"]["image/png"] + "".join(output["text"]), {
+        path.name: path.read_bytes() for path in (project / "figures" / "full").iterdir()
+    }
 
 
 def write(path: Path, text: str) -> Path:
