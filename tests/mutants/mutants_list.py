@@ -87,7 +87,11 @@ ADATASK = (
         "Dominance is read off the gradients, so nothing that an optimizer does to its updates could show.",
         "mtlcore/dominance.py",
         (("(1 - self.decay) * update.square()", "(1 - self.decay) * exact(task_grad).square()"),),
-        ("tests/mtlcore/test_dominance.py::test_two_tasks_by_hand", BY_HAND_5, SCALE_GAP),
+        (
+            "tests/mtlcore/test_dominance.py::test_two_tasks_by_hand",
+            BY_HAND_5,
+            published("08 follow_grid equal weights"),
+        ),
     ),
     Mutant(
         "bias correction missing",
