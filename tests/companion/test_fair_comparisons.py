@@ -13,11 +13,12 @@ from companion.problems import synthetic as designs
 from companion.problems import tables
 from companion.problems.synthetic_tasks import Drawn
 from companion.problems.tables import Folds, folds_of
+from companion.store.results import Results
+from companion.studies.adatask_synthetic.comparison import Plan
 from companion.studies.hydalearn_synthetic import study as synthetic
 from companion.studies.scenes import report as scenes
 from companion.studies.tabular import study as tabular
 from companion.train import main_task
-from companion.train import spread_comparison as scale_gap
 from companion.train.main_task import Configuration
 from companion.train.method_comparison import choose
 
@@ -70,10 +71,13 @@ def test_settings_are_chosen_by_the_validation_loss() -> None:
     assert choose(tuning_runs({"metric": "validation loss"}, {"metric": "test loss"}), "joint").rate == 0.1
 
 
-def test_rates_are_chosen_by_the_validation_loss() -> None:
-    """Likewise the scale gap."""
-    best = scale_gap.best_rates(tuning_runs({"metric": "validation loss"}, {"metric": "test loss"}))
-    assert best["rate"].tolist() == [0.1]
+def test_rates_are_chosen_by_the_validation_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Likewise AdaTask's synthetic study."""
+    runs = tuning_runs({"metric": "validation loss"}, {"metric": "test loss"}).assign(decay=0.0)
+    monkeypatch.setattr(Plan, "train", lambda *_: runs)
+    how = {"decays": [0.0], "spreads": [1.0], "rates": {"Adam": [0]}}
+    tuned = Plan(Results("06_adatask_synthetic", "fast"), {}, {"p": how}, [], [], []).tune()
+    assert tuned.plain("p", "Adam", "joint") == 0.1
 
 
 def test_rates_of_scenes_are_chosen_on_the_validation_fold() -> None:

@@ -8,12 +8,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from companion.plots.dominance import draw_distributions, draw_dominance
 from companion.plots.forest import Panel, draw_forest
 from companion.plots.over_scale import draw_over_scale
 from companion.plots.style import METHOD_COLOURS, colour, end_labels, task_colours, use_style
 from companion.plots.switch_off import draw_switch_off
-from companion.plots.tuning import draw_grids, draw_rates
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
@@ -85,29 +83,6 @@ def test_methods_that_share_a_row_of_a_forest_stand_beside_one_another() -> None
     assert [line.get_color() for line in fig.axes[0].lines[1::2]] == [colour(o) for o in table["optimizer"]]
 
 
-def test_rates_ring_the_least_mean_of_every_line() -> None:
-    table = interval_rows(optimizer=["Adam"], label=["DWA", "AdaTask"], rate=[0.1, 0.2, 0.4])
-    (ax,) = draw_rates(table, "loss").axes
-    assert marks(ax) == [(0.1, row["mean"]) for row in table.iloc[[0, 3]].to_dict("records")]
-    assert np.ravel(ax.lines[0].get_ydata()).tolist() == table["mean"][:3].tolist()
-    assert ax.get_ylim()[0] < table["mean"].min()
-    knobs = table.assign(value=table["rate"])
-    below = draw_rates(pd.concat([knobs.assign(knob="learning rate"), knobs.assign(knob="scale")]), "loss").axes
-    assert [ax.get_xlabel() for ax in below] == ["learning rate", "scale"]
-
-
-def test_grids_ring_the_chosen_setting_of_every_method() -> None:
-    rows = list(product(("single task", "HydaLearn"), (0.1, 1.0), (0.01, 0.001)))
-    table = pd.DataFrame(rows, columns=["method", "scale", "rate"])
-    table["validation loss"] = 1 + abs(table["scale"] - 1) + table["rate"]
-    table = table[(table["method"] == "HydaLearn") | (table["scale"] == 1)]
-    one, two, _ = draw_grids(table, ["single task", "HydaLearn"], "title").axes
-    assert [ax.get_title(loc="left") for ax in (one, two)] == ["single task\n1.0010", "HydaLearn\n1.0010"]
-    assert set(marks(one)) == set(marks(two)) == {(0, 1)}  # rate 0.001, scale 1
-    shown: Any = one.images[0].get_array()
-    assert shown.compressed() == pytest.approx([0, 100 * (1.01 / 1.001 - 1)])
-
-
 def test_over_scale_has_a_named_line_per_method() -> None:
     table = interval_rows(task=[1, 0], label=["joint", "AdaTask"], spread=[0.1, 1.0, 10.0])
     one, two = draw_over_scale(table, {1: "task 1", 0: "mean"}, "weight", "loss").axes
@@ -123,28 +98,6 @@ def test_labels_at_the_end_of_curves_stay_apart() -> None:
     boxes = [text.get_window_extent() for text in ax.texts]
     assert [text.get_text() for text in ax.texts] == ["c", "b", "a"]
     assert not any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[i + 1 :])
-
-
-def test_dominance_has_a_row_by_updates_and_one_by_gradients() -> None:
-    optimizers, kinds = ["Adagrad", "Adam"], ["updates", "gradients"]
-    table = interval_rows(optimizer=optimizers, label=["joint 1:1", "AdaTask"], what=kinds, layer=["a", "b"])
-    fig = draw_dominance(table)
-    rows = table.query("optimizer == 'Adam' and what == 'gradients' and label == 'AdaTask'")
-    line = next(line for line in fig.axes[3].lines if line.get_color() == colour("AdaTask"))
-    assert np.ravel(line.get_ydata()).tolist() == rows["mean"].tolist()
-    named = [text.get_text() for text in fig.legends[0].get_texts()]
-    assert named == ["joint 1:1, the null level", "AdaTask"]
-
-
-def test_distributions_have_a_ridge_per_layer_and_a_row_per_optimizer() -> None:
-    table = interval_rows(optimizer=["Adagrad", "Adam"], label=["joint 1:10", "AdaTask"], layer=["a", "b"], rAU=[0, 1])
-    table = table.assign(parameters=table["mean"])
-    fig = draw_distributions(table, "the last task", "title", equal=1 / 3)
-    assert [ax.get_title(loc="left") for ax in fig.axes][1:3] == ["Adagrad, AdaTask", "Adam, joint 1:10"]
-    assert labels(fig.axes[0]) == ["a", "b"]
-    heights = np.ravel(fig.axes[3].lines[1].get_ydata())  # layer a, drawn after b
-    expected = 1.6 * (table["parameters"].iloc[-4:-2] / table["parameters"].max()) ** 0.5
-    assert heights.tolist() == pytest.approx(expected.tolist())
 
 
 def test_switching_off_marks_the_chosen_epoch_and_always_on() -> None:

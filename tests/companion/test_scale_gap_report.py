@@ -15,10 +15,10 @@ from companion.claims.statistics import Interval
 from companion.plots.style import colour
 from companion.store.results import Results
 from companion.studies.adatask_synthetic import figures, report
-from companion.studies.adatask_synthetic.comparison import MAIN, MEAN, Compared, Plan, Tuned, log_losses
+from companion.studies.adatask_synthetic.comparison import MAIN, MEAN, Candidate, Compared, Plan, Tuned, log_losses
 from companion.studies.adatask_synthetic.study import NULLS
 from companion.train.layer_shares import NUM_BINS
-from companion.train.spread_comparison import Contrast, at, best_rates, best_static, compare, layer_measures, sentence
+from companion.train.spread_comparison import at, layer_measures, sentence
 
 Setting = tuple[str, float, float, float]  # method, decay, spread, rate
 PROBLEM = "made up"
@@ -147,7 +147,7 @@ def test_the_prediction_weighs_seeds_by_their_parameters_in_the_bin() -> None:
     )
 
 
-def test_rates_and_spreads_are_chosen_by_the_mean_log_loss_and_a_failed_run_rules_out() -> None:
+def test_rates_and_spreads_are_chosen_by_the_mean_log_loss_and_a_failed_run_rules_out(plan: Plan) -> None:
     tuning = losses_table(
         {
             ("joint", 0.0, 1.0, 0.1): [[1.0, 1.0], [1.0, 1.0]],
@@ -157,24 +157,13 @@ def test_rates_and_spreads_are_chosen_by_the_mean_log_loss_and_a_failed_run_rule
         },
         "validation loss",
     )
-    best = best_rates(tuning).set_index(["method", "spread"])
-    assert best["rate"].to_dict() == {("joint", 1.0): 0.2, ("joint", 3.0): 0.1}
-    assert best["edge"].to_dict() == {("joint", 1.0): False, ("joint", 3.0): True}
-    assert best.loc[("joint", 1.0), "loss"] == pytest.approx(math.log(0.2) / 4)
-    assert best_static(best.reset_index(), PROBLEM, "Adam", [1.0, 3.0]) == ("joint", 3.0)
-
-
-def test_contrasts_are_paired_by_seed() -> None:
-    index = ["problem", "optimizer", "method", "spread", "seed"]
-    rows = [
-        ("p", "Adam", m, 1.0, s, v)
-        for m, several in (("joint", (1, 3)), ("AdaTask", (0, 2)))
-        for s, v in enumerate(several)
-    ]
-    values = pd.DataFrame(rows, columns=[*index, MEAN]).set_index(index).astype(float)
-    row = compare(values, {"name": [Contrast("p", "Adam", ("AdaTask", 1.0), ("joint", 1.0))]}).iloc[0]
-    assert row[["mean", "low", "high", "count"]].tolist() == pytest.approx([-1, -1, -1, 2])  # both seeds differ by -1
-    assert row[["first", "second"]].tolist() == ["AdaTask", "joint 1:1"]
+    tuned = Tuned(plan, log_losses(tuning, "validation loss"))
+    assert {spread: tuned.plain(PROBLEM, MAIN, "joint", spread) for spread in (1.0, 3.0)} == {1.0: 0.2, 3.0: 0.1}
+    assert tuned.choice(PROBLEM, MAIN, Candidate("joint", [1.0], [0.0])).edges == ()
+    chosen = tuned.losses.xs(("joint", 0.0, 1.0, 0.2), level=("method", "decay", "spread", "rate"))
+    assert chosen[MEAN].mean() == pytest.approx(math.log(0.2) / 4)
+    static = tuned.choice(PROBLEM, MAIN, Candidate("joint", [1.0, 3.0], [0.0]))
+    assert static.setting == {"decay": 0.0, "spread": 3.0, "rate": 0.1}
 
 
 def test_sentences_follow_the_register_and_say_what_is_missing() -> None:

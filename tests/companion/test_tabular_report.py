@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from companion.claims.evidence import evidence_table
+from companion.claims.evidence import evidence_table, intervals_of
 from companion.claims.register import load_claims
 from companion.claims.statistics import Interval, TuningPart, estimate
 from companion.studies.tabular.report import (
@@ -14,7 +14,6 @@ from companion.studies.tabular.report import (
     benefit,
     found_in,
     in_words,
-    intervals,
     levels,
     opening,
     paired,
@@ -125,4 +124,4 @@ def test_the_opening_and_the_verdicts_say_what_was_found() -> None:
 
 def test_comparisons_are_named_after_their_data() -> None:
     table = paired_differences(RUNS, "method", "HydaLearn", ["static grid"], test_to_train=1 / 3)
-    assert found_in({"cards": table}) == {"cards: static grid": intervals(table)[0]}
+    assert found_in({"cards": table}) == {"cards: static grid": intervals_of(table)[0]}

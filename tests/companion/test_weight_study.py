@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from companion.claims.evidence import intervals_of
 from companion.problems.composed_batches import ListedBatches
 from companion.problems.synthetic import DESIGNS, prepare
 from companion.store.results import Results
@@ -24,7 +25,6 @@ from companion.train.method_comparison import (
     choose,
     compare,
     differences,
-    intervals,
     log_difference,
     tuned_differences,
 )
@@ -377,7 +377,7 @@ def test_a_comparison_tunes_then_trains_fresh_seeds() -> None:
     logs = np.log(values(found.fresh, "test loss", method="HydaLearn")) - np.log(
         values(found.fresh, "test loss", method="single task")
     )
-    assert [found.mean for found in intervals(table)] == list(table["mean"])
+    assert [found.mean for found in intervals_of(table)] == list(table["mean"])
     assert table["mean"][0] == pytest.approx(logs.mean(), abs=1e-12)
 
 

@@ -235,9 +235,9 @@ COMPARISON = (
     ),
     Mutant(
         "tuning AdaTask on test data",
-        "The learning rates of the scale-gap study are chosen by the loss that is then reported.",
-        "notebooks/companion/train/spread_comparison.py",
-        (('log_losses(tuning, "validation loss")', 'log_losses(tuning, "test loss")'),),
+        "The settings of AdaTask's synthetic study are chosen by the loss that is then reported.",
+        "notebooks/companion/studies/adatask_synthetic/comparison.py",
+        (('(tables, ignore_index=True), "validation loss")', '(tables, ignore_index=True), "test loss")'),),
         ("tests/companion/test_fair_comparisons.py::test_rates_are_chosen_by_the_validation_loss",),
     ),
     Mutant(

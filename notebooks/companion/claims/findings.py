@@ -34,7 +34,6 @@ PER_CENT_OF_LOSS = Unit(" %", lambda difference: 100 * math.expm1(difference), 1
 THOUSANDTHS = Unit("", lambda difference: 1000 * difference, 1)  # of a log loss, in nats
 POINTS = Unit(" points of AUC", lambda difference: 100 * difference, 2)
 PER_CENT = Unit(" %", lambda share: 100 * share, 0)
-CORRELATION = Unit("", lambda value: value, 2)
 
 
 @dataclass(frozen=True)

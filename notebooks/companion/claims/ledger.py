@@ -9,7 +9,7 @@ import io
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +19,8 @@ from companion.claims.fields import Direction
 from companion.claims.findings import in_sentences
 from companion.claims.ledger_tables import OVERVIEW, in_one_sentence
 from companion.claims.register import DOMAINS, Claim, NotTestable, load_claims, load_not_testable
-from companion.claims.verdicts import Verdict, ends
+from companion.claims.statistics import Interval
+from companion.claims.verdicts import MINUS, Verdict, ends
 from companion.claims.words import IN_WORDS, NO_EVIDENCE, NOT_TESTABLE, OFFICIAL
 from companion.store import paths
 from companion.store.manifest import read_manifest, read_numbers
@@ -83,6 +84,14 @@ def ledger(
     return pd.DataFrame(rows)
 
 
+def effect(claim: Claim, intervals: Sequence[Interval]) -> str:
+    """An effect with the interval of a single comparison, the least and the greatest of several, or nothing."""
+    if not intervals:
+        return ""
+    least, most, low, high = ends(intervals, decimals(claim))
+    return f"{least} [{low}, {high}]" if len(intervals) == 1 else f"{least} to {most}"
+
+
 def _row(claim: Claim, found: pd.DataFrame, ruling: Verdict | None) -> dict[str, str]:
     intervals = intervals_of(found)
     if len(intervals) > claim.comparisons:
@@ -90,17 +99,13 @@ def _row(claim: Claim, found: pd.DataFrame, ruling: Verdict | None) -> dict[str,
             f"The evidence for {claim.id} should be at most the {claim.comparisons} registered comparisons. "
             f"Found {len(intervals)}. Register them, or leave them out."
         )
-    effect = ""
-    if intervals:
-        least, most, low, high = ends(intervals, decimals(claim))
-        effect = f"{least} [{low}, {high}]" if len(intervals) == 1 else f"{least} to {most}"
     return {
         "claim": claim.id,
         "group": claim.group,
         "domain": claim.domain,
         "kind": claim.kind,
         "verdict": ruling or NO_EVIDENCE,
-        "effect": effect.replace("-", "\N{MINUS SIGN}"),
+        "effect": effect(claim, intervals).replace("-", MINUS),
         "counts_from": f"{BOUNDS[claim.direction]}{claim.smallest:g}",
         "comparisons": f"{len(intervals)} of {claim.comparisons}",
         "notebook": claim.notebook,

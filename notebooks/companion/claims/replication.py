@@ -8,9 +8,9 @@ import mistune
 import pandas as pd
 
 from companion.claims.evidence import intervals_of, rulings
-from companion.claims.ledger import decimals
+from companion.claims.ledger import effect
 from companion.claims.register import Claim
-from companion.claims.verdicts import ends
+from companion.claims.verdicts import asked
 
 PACKAGES = ("torch", "numpy", "pandas", "scipy")
 STYLE = "body{font:16px sans-serif;max-width:75em;margin:2em auto}td,th{padding:.2em .7em;text-align:left}"
@@ -31,21 +31,17 @@ def replication(own: pd.DataFrame, reference: pd.DataFrame, claims: Mapping[str,
     ruled = [rulings(claims, table) for table in (reference, own)]
     rows = []
     for name, claim in claims.items():
-        effects = [_effect(claim, table[table["claim"] == name]) for table in (reference, own)]
+        effects = [_text(claim, table[table["claim"] == name]) for table in (reference, own)]
         if effects[0]:
-            asked = {"higher": "at least ", "lower": "at most -", "within": "within +/-"}[claim.direction]
             texts = [text for effect, by in zip(effects, ruled, strict=True) for text in (effect, by.get(name, ""))]
-            rows.append((name, claim.kind, f"{asked}{claim.smallest:g}", *texts))
+            rows.append((name, claim.kind, asked(claim), *texts))
     columns = ["claim", "kind", "counts from", "committed", "its verdict", "yours", "your verdict"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _effect(claim: Claim, rows: pd.DataFrame) -> str:
-    if rows.empty:
-        return ""
-    intervals = intervals_of(rows)
-    least, most, low, high = ends(intervals, decimals(claim))
-    return f"{least} [{low}, {high}]" if len(intervals) == 1 else f"{least} to {most} ({len(intervals)})"
+def _text(claim: Claim, rows: pd.DataFrame) -> str:
+    several = f" ({len(rows)})" if len(rows) > 1 else ""
+    return effect(claim, intervals_of(rows)) + several
 
 
 def as_markdown(table: pd.DataFrame, claims: Mapping[str, Claim]) -> str:

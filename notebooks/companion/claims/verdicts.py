@@ -80,29 +80,14 @@ def ends(intervals: Sequence[Interval], decimals: int) -> tuple[str, str, str, s
     return least, most, lowest, highest
 
 
+def asked(claim: Claim) -> str:
+    """From where on an effect counts, in words."""
+    bound = {"higher": "at least ", "lower": "at most -", "within": "within \N{PLUS-MINUS SIGN}"}[claim.direction]
+    return f"{bound}{claim.smallest:g}"
+
+
 def sentence(claim: Claim, intervals: Sequence[Interval], found: str) -> str:
     """Say the verdict on a claim, what was found, and what was asked; fewer comparisons than registered are said so."""
     here = len(intervals)
     some = "" if here == claim.comparisons else f" ({here} of {claim.comparisons} comparisons here)"
-    asked = {"higher": "at least ", "lower": "at most -", "within": "within \N{PLUS-MINUS SIGN}"}[claim.direction]
-    return f"{claim.id}: {rule_on(claim, intervals)}{some}. {found}, asked {asked}{claim.smallest:g}"
-
-
-def verdict_row(claim: Claim, intervals: Sequence[Interval], found: str, pairs: str) -> dict[str, object]:
-    """One row of a table of verdicts.
-
-    Args:
-        claim: As registered.
-        intervals: Those at hand, which may be fewer than are registered.
-        found: What they say, as text.
-        pairs: What the pairs behind an interval are called, such as seeds.
-    """
-    asked = {"higher": "at least ", "lower": f"at most {MINUS}", "within": f"within {MINUS}/+"}[claim.direction]
-    return {
-        "claim": claim.id,
-        "counts from": f"{asked}{claim.smallest:g}",
-        "found, 95 % interval": found,
-        pairs: min(interval.count for interval in intervals),
-        "comparisons": f"{len(intervals)} of {claim.comparisons}",
-        "verdict": rule_on(claim, intervals),
-    }
+    return f"{claim.id}: {rule_on(claim, intervals)}{some}. {found}, asked {asked(claim)}"

@@ -273,8 +273,3 @@ def tuned_differences(
         rival = float((ours.values[1] - theirs.values[0]).mean()) if len(ours.values) > 1 else float("nan")
         rows.append({"reference": reference, **vars(interval), "failed": int((~sound).sum()), "rival": rival})
     return pd.DataFrame(rows)
-
-
-def intervals(table: pd.DataFrame) -> list[Interval]:
-    """The intervals of a table of differences, row by row."""
-    return [Interval(row["mean"], row["low"], row["high"], row["count"]) for row in table.to_dict("records")]

@@ -9,9 +9,8 @@ import pandas as pd
 from companion.claims import verdicts
 from companion.claims.register import Claim
 from companion.claims.statistics import Interval, paired_interval
+from companion.claims.verdicts import MINUS
 from companion.plots.forest import Panel
-
-MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from companion.claims.evidence import rulings
+from companion.claims.evidence import intervals_of, rulings
 from companion.claims.register import Claim
 from companion.claims.statistics import Interval, TuningPart, estimate, power, tuning_part
-from companion.claims.verdicts import rule_on
+from companion.claims.verdicts import MINUS, rule_on
 from companion.train.method_comparison import Comparison
 
 LOSS, AUC = "test log loss", "test AUC"
 METRICS = (LOSS, AUC, "test PR-AUC", "test calibration error")
 LIMITS = ("mean", "low", "high")
-MINUS = "\N{MINUS SIGN}"
 
 
 def levels(runs: pd.DataFrame) -> pd.DataFrame:
@@ -101,11 +100,6 @@ def benefit(
     return table.assign(rival=beside)
 
 
-def intervals(table: pd.DataFrame) -> list[Interval]:
-    """The intervals of a table of differences, row by row."""
-    return [Interval(row["mean"], row["low"], row["high"], row["count"]) for row in table.to_dict("records")]
-
-
 def settings(found: Comparison) -> pd.DataFrame:
     """What tuning chose, a row per method: its knobs, and how often bootstrap samples of the tuning splits agree."""
     rows = [
@@ -154,7 +148,7 @@ def verdict_table(claims: Mapping[str, Claim], table: pd.DataFrame) -> pd.DataFr
             number(100 * np.expm1(value) if loss else value, decimals)
             for value in (found["mean"].min(), found["mean"].max(), found["low"].min(), found["high"].max())
         )
-        powers = [power(interval, claim.smallest, claim.confidence) for interval in intervals(found)]
+        powers = [power(interval, claim.smallest, claim.confidence) for interval in intervals_of(found)]
         rows.append(
             {
                 "row": name,
@@ -175,7 +169,7 @@ def found_in(tables: Mapping[str, pd.DataFrame]) -> dict[str, Interval]:
     return {
         f"{name}: {row['reference']}": interval
         for name, table in tables.items()
-        for row, interval in zip(table.to_dict("records"), intervals(table), strict=True)
+        for row, interval in zip(table.to_dict("records"), intervals_of(table), strict=True)
     }
 
 
