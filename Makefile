@@ -43,12 +43,12 @@ help:  ##     0 s  this text
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 10
 
 .PHONY: figures
-figures: $(names:%=build/notebooks/%.ipynb)  ##   165 s  execute the fast profile, write figures/fast/ and build/notebooks/
+figures: $(names:%=build/notebooks/%.ipynb)  ##    80 s  execute the fast profile, write figures/fast/ and build/notebooks/
 	@if [ -e build/ran ]; then echo "Figures: figures/fast/. Executed notebooks: build/notebooks/."; rm build/ran; \
 	else echo "Nothing to do: figures/fast/ is up to date with $(words $(names)) notebooks."; fi
 
 .PHONY: test
-test: environment  ##   340 s  every check: style, types, tests, doctests, the notebooks' guard and their outputs
+test: environment  ##   400 s  every check: style, types, tests, doctests, the notebooks' guard and their outputs
 	@$(python) -m ruff check .
 	@$(python) -m mypy $(checked)
 	@$(python) -m pytest -n 2 --dist loadgroup -q
