@@ -26,13 +26,12 @@ PAGES = {  # text of the project -> page of the book
     "notebooks/claims/README.md": "claims.md",
     "notebooks/companion/data/README.md": "data.md",
     "notebooks/companion/data/bundled/README.md": "bundled.md",
-    "book/api.md": "api.md",
-    "book/replicate.md": "replicate.md",
+    **{f"book/{name}.md": f"{name}.md" for name in ("guide", "use", "api", "teach", "replicate")},
     "tests/mutants/MUTANTS.md": "mutants.md",
 }
 CONTENTS = {  # part of the book -> its pages, in reading order
-    "The evidence": ["notebooks/*"],
-    "Use": ["recipes", "api", "bench"],
+    "The evidence": ["guide", "notebooks/*"],
+    "Use": ["use", "recipes", "api", "teach", "bench"],
     "Carry on": ["replicate", "claims", "data", "bundled", "contributing", "changelog", "mutants"],
 }
 SHORT = 3  # lines of code up to which a cell stays unfolded, but in the notebooks that teach it

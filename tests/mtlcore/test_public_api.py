@@ -1,4 +1,4 @@
-"""What `from mtlcore import ...` gives: described, with an example that runs, named in the README, torch alone."""
+"""What `from mtlcore import ...` gives: described, with an example that runs, named in book/use.md, torch alone."""
 
 import doctest
 import inspect
@@ -26,9 +26,9 @@ def test_every_public_name_is_described_with_an_example(name: str) -> None:
         assert set(inspect.signature(public).parameters) <= documented
 
 
-def test_the_readme_lists_every_public_name_and_no_other() -> None:
-    readme = (paths.ROOT / "README.md").read_text(encoding="utf-8")
-    table = readme.split("| `from mtlcore import ...` |")[1].split("\n\n")[0]
+def test_the_text_on_use_lists_every_public_name_and_no_other() -> None:
+    text = (paths.ROOT / "book" / "use.md").read_text(encoding="utf-8")
+    table = text.split("| `from mtlcore import ...` |")[1].split("\n\n")[0]
     assert sorted(re.findall(r"`(\w+)`", table)) == sorted(mtlcore.__all__)
 
 

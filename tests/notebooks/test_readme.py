@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands there, its links lead somewhere, and its commands exist."""
+"""The texts' Python runs as it stands there, their links lead somewhere, and every command is explained."""
 
 import json
 import re
@@ -8,11 +8,12 @@ import tomllib
 
 from companion.store import paths
 
-README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+BOOK = paths.ROOT / "book"
+USE, GUIDE = ((BOOK / f"{name}.md").read_text(encoding="utf-8") for name in ("use", "guide"))
 
 
 def test_python_blocks_run_in_their_order() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", USE, re.DOTALL)
     assert blocks
     script = "import warnings; warnings.simplefilter('error')\n" + "\n".join(blocks)
     result = subprocess.run([sys.executable, "-c", script], cwd=paths.ROOT, capture_output=True, text=True, check=False)
@@ -20,7 +21,7 @@ def test_python_blocks_run_in_their_order() -> None:
 
 
 def test_extras_are_named() -> None:
-    (named,) = re.findall(r'`pip install -e "\.\[([\w,]+)\]"`', README)
+    (named,) = re.findall(r'`pip install -e "\.\[([\w,]+)\]"`', USE)
     project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert named.split(",") == list(project["optional-dependencies"])
 
@@ -28,7 +29,7 @@ def test_extras_are_named() -> None:
 def test_links_lead_to_files() -> None:
     readmes = [paths.ROOT, paths.NOTEBOOKS / "claims", paths.NOTEBOOKS / "companion" / "data"]
     notebooks = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
-    for path in (*(folder / "README.md" for folder in readmes), *notebooks):
+    for path in (*(folder / "README.md" for folder in readmes), *sorted(BOOK.glob("*.md")), *notebooks):
         text = path.read_text(encoding="utf-8")
         if path in notebooks:
             cells = json.loads(text)["cells"]
@@ -40,4 +41,4 @@ def test_links_lead_to_files() -> None:
 def test_every_target_of_make_is_explained() -> None:
     makefile = (paths.ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):.*##", makefile, re.MULTILINE)) - {"help"}
-    assert targets == set(re.findall(r"^\| `make (\w+)", README, re.MULTILINE))
+    assert targets == set(re.findall(r"^\| `make (\w+)", GUIDE, re.MULTILINE))
