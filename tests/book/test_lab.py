@@ -56,6 +56,16 @@ def lab(tmp_path: Path) -> Iterator[str]:
         server.wait(20)
 
 
+def a_slider_moves_its_figure(page: Any) -> None:
+    figure = page.locator("img.moved-by-sliders")
+    before = figure.get_attribute("src")
+    slider = page.locator(".widget-hslider", has_text="size a of the trial step").locator(".noUi-handle")
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("src => document.querySelector('img.moved-by-sliders').src !== src", arg=before)
+    assert figure.evaluate("image => image.naturalWidth") > 500
+
+
 def test_the_first_exercise_turns_green(browser: Any, lab: str) -> None:
     context = browser.new_context(viewport={"width": 1400, "height": 1000})
     page = context.new_page()
@@ -67,6 +77,7 @@ def test_the_first_exercise_turns_green(browser: Any, lab: str) -> None:
     page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
     page.locator("text=Python 3 (ipykernel) | Busy").wait_for(timeout=60_000)
     idle.wait_for(timeout=180_000)
+    a_slider_moves_its_figure(page)
     cells = page.locator(".jp-CodeCell")
     cell = cells.nth(next(i for i, text in enumerate(cells.all_inner_texts()) if "def weights_from_gains(" in text))
     output = cell.locator(".jp-OutputArea-output").last

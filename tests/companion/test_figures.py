@@ -1,5 +1,6 @@
 """Figures are saved whole, with their numbers and their provenance, the same bytes each time."""
 
+import base64
 import hashlib
 import io
 import json
@@ -14,8 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from companion.plots import figures
+from companion.plots.sliders import Sliders
 from companion.plots.style import use_style
 from companion.store import manifest, paths
+from matplotlib.figure import Figure
 from PIL import Image
 
 TABLE = pd.DataFrame({"step": [0, 1, 2], "loss": [1.0, 0.5, 0.25]})
@@ -160,13 +163,34 @@ def test_shown_images_are_small_and_look_alike(place: Path) -> None:
 
 
 def test_a_notebook_shows_the_saved_image_by_its_name(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[tuple[bytes, dict[str, str]]] = []
+    shown: list[tuple[dict[str, str], dict[str, str]]] = []
     monkeypatch.setattr(figures, "get_ipython", object)
-    monkeypatch.setattr(figures, "display", lambda image, metadata: shown.append((image.data, metadata)))
+    monkeypatch.setattr(figures, "display", lambda bundle, raw, metadata: shown.append((bundle, metadata)))
     before = plt.get_fignums()
     image = save()
-    assert shown == [(figures.half_size(image), {"figure": "toy"})]
+    ((bundle, metadata),) = shown
+    assert base64.b64decode(bundle["image/png"]) == figures.half_size(image)
+    assert bundle.keys() == {"image/png", "text/plain"}
+    assert metadata == {"figure": "toy"}
     assert plt.get_fignums() == before  # nothing is left for plt.show() to draw once more
+
+
+def test_sliders_begin_with_the_saved_image_and_draw_what_they_are_moved_to() -> None:
+    use_style()
+    drawn: list[tuple[float, int]] = []
+
+    def draw(size: float, seed: int) -> Figure:
+        drawn.append((size, seed))
+        return plt.subplots()[0]
+
+    before = plt.get_fignums()
+    sliders = Sliders(draw, {"size": ([0.1, 0.2], 0.2), "seed": (range(3), 0)})
+    size, seed, image = sliders.above(b"the saved image").children
+    assert (size.value, seed.value, image.value, drawn) == (0.2, 0, b"the saved image", [])
+    size.value, seed.value = 0.1, 2
+    assert drawn == [(0.1, 0), (0.1, 2)]
+    assert Image.open(io.BytesIO(image.value)).format == "PNG"
+    assert plt.get_fignums() == before
 
 
 def test_the_users_own_settings_change_nothing(place: Path) -> None:

@@ -198,6 +198,18 @@ def test_record_joins_what_the_kernel_sent_in_pieces(checkout: Path) -> None:
     assert output["text"] == ["ab\n", "c"]
 
 
+def test_record_leaves_the_image_of_a_figure_with_sliders(checkout: Path) -> None:
+    sliders = "Sliders(lambda at: plt.figure(), {'loss at': ([0, 1], 0)})"
+    moved = toy_notebook.FIGURE.replace("**provenance)", f"**provenance, sliders={sliders})")
+    path = write_toy(checkout, code(f"from companion.plots.sliders import Sliders\n\n{moved}"))
+    notebooks.execute(path, checkout / "build" / "toy.ipynb")
+    (output,) = json.loads((checkout / "build" / "toy.ipynb").read_bytes())["cells"][-1]["outputs"]
+    assert output["data"].keys() == {"image/png", "text/plain", notebooks.WIDGET}
+    notebooks.record(path)
+    (output,) = json.loads(path.read_bytes())["cells"][-1]["outputs"]
+    assert output["data"].keys() == {"image/png", "text/plain"}
+
+
 def test_failed_record_leaves_the_notebook(checkout: Path) -> None:
     path = write_toy(checkout, code("1 / 0"))
     before = path.read_bytes()

@@ -18,8 +18,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import PIL.Image
 from IPython import get_ipython
+from IPython.core.formatters import DisplayFormatter
 from IPython.display import Image, display
 
+from companion.plots.sliders import Sliders
 from companion.store import paths
 from companion.store.manifest import damaged, lock_file, manifest_file, read_manifest
 from companion.store.writing import lock, write
@@ -43,6 +45,7 @@ def save_figure(
     parameters: Mapping[str, Any],
     seeds: Sequence[int],
     data_checksums: Mapping[str, str],
+    sliders: Sliders | None = None,
 ) -> Path:
     """Save a figure as PNG and PDF with its numbers as CSV and an entry in the manifest, and show it in a notebook.
 
@@ -57,6 +60,7 @@ def save_figure(
         parameters: the notebook's parameters, all that decides the run.
         seeds: every seed that entered.
         data_checksums: sha256 of each data set that entered, by name; empty when the data are generated.
+        sliders: what a reader who runs the notebook can move.
 
     Returns:
         The path of the PNG.
@@ -100,7 +104,10 @@ def save_figure(
         write(contents | manifest_file(folder, figures | {stem: entry}))
     image_file = folder / f"{stem}.png"
     if get_ipython() is not None:
-        display(Image(data=half_size(image_file)), metadata={"figure": stem})
+        shown = half_size(image_file)
+        live = sliders.above(shown)._repr_mimebundle_() if sliders else {}
+        saved, _ = DisplayFormatter().format(Image(data=shown))
+        display(live | saved, raw=True, metadata={"figure": stem})
         plt.close(fig)
     return image_file
 

@@ -35,6 +35,8 @@ from companion.store import paths
 from companion.store.manifest import publish
 from companion.store.writing import lock, sentence, write
 
+# The type of what only a running notebook can show.
+WIDGET = "application/vnd.jupyter.widget-view+json"
 # What recorded outputs must not depend on: the number of threads, a GPU, optional data.
 ON_ONE_CPU_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MTLCORE_DATA": None}
 
@@ -194,6 +196,7 @@ def record(path: Path) -> None:
         if "outputs" in cell:
             cell["outputs"] = _merge_streams(cell["outputs"])
             for output in cell["outputs"]:
+                output.get("data", {}).pop(WIDGET, None)  # without a kernel, sliders move nothing
                 if "image/png" in output.get("data", {}):
                     named = {name: stem for name, stem in output["metadata"].items() if name == "figure"}
                     output["metadata"] = named | {"alt": _in_words(notebook["cells"], position)}  # for who does not see
