@@ -95,8 +95,9 @@ book: environment  ##    30 s  build the book, build/book/html/index.html, from 
 	@$(python) book/check.py
 
 .PHONY: crate
-crate: environment  ##     4 s  write build/crate/, an RO-Crate of the evidence for an archive
+crate: environment  ##     4 s  write build/crate/, an RO-Crate of the evidence for an archive, and what it asks for a DOI
 	@$(python) book/crate.py
+	@$(python) book/doi.py Zenodo
 
 .PHONY: browse
 browse: book  ##   100 s  the book and JupyterLab in a real browser: needs Chromium, and playwright (pip install playwright)

@@ -14,6 +14,8 @@ from os.path import relpath
 from pathlib import Path
 from typing import Any
 
+import launch
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "build" / "book" / "source"
 FIGURES = ROOT / "figures" / "full"
@@ -144,6 +146,11 @@ def _copy(path: Path, to: Path) -> None:
     shutil.copyfile(path, to)
 
 
+def _write(notebook: dict[str, Any], to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_text(json.dumps(notebook, ensure_ascii=False), encoding="utf-8")
+
+
 def main() -> None:
     """Write the source anew."""
     shutil.rmtree(SOURCE, ignore_errors=True)
@@ -154,11 +161,15 @@ def main() -> None:
         text = (ROOT / name).read_text(encoding="utf-8")
         text = with_links(text, ROOT / name, page) + (contents() if page == "index.md" else "")
         (SOURCE / page).write_text(text, encoding="utf-8")
-    (SOURCE / "notebooks").mkdir()
     figures = json.loads((FIGURES / "manifest.json").read_text(encoding="utf-8"))["figures"]
+    repository = launch.address()
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        staged = json.dumps(notebook_page(path, figures), ensure_ascii=False)
-        (SOURCE / "notebooks" / path.name).write_text(staged, encoding="utf-8")
+        notebook = notebook_page(path, figures)
+        if repository:
+            line = launch.links(path.name, repository)
+            notebook["cells"].insert(1, {"cell_type": "markdown", "id": "launch", "metadata": {}, "source": line})
+            _write(launch.hosted(path, repository), SOURCE / "_extra" / "hosted" / path.name)
+        _write(notebook, SOURCE / "notebooks" / path.name)
 
 
 if __name__ == "__main__":

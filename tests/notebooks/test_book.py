@@ -5,7 +5,9 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import doi
 import pytest
+import yaml
 from companion.store.paths import ROOT
 
 import mtlcore
@@ -92,6 +94,23 @@ def test_the_crate_ties_each_figure_to_what_made_it(tmp_path: Path, monkeypatch:
         assert json.loads(seeds) == entry["seeds"]
     files = [entity for entity in graph if "File" in entity["@type"]]
     assert all((tmp_path / "crate" / entity["@id"]).stat().st_size == entity["contentSize"] for entity in files)
+
+
+def test_what_a_doi_asks_for_comes_from_the_citation() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    made = doi.metadata(cited, "An archive", 2030)
+    # What DataCite 4.5 makes obligatory, but for the DOI itself.
+    obligatory = {"types", "creators", "titles", "publisher", "publicationYear", "schemaVersion"}
+    assert obligatory <= {name for name, value in made.items() if value}
+    assert made["titles"] == [{"title": cited["title"]}]
+    assert (made["publisher"], made["publicationYear"], made["version"]) == ({"name": "An archive"}, "2030", "0.1.0")
+    papers = [paper["relatedIdentifier"] for paper in made["relatedIdentifiers"]]
+    assert papers == ["arXiv:2008.11643", "10.1007/s10489-022-03695-x", "arXiv:2211.15055"]
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert f'version = "{cited["version"]}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def test_the_reference_has_all_that_is_public() -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 from collections import deque
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -23,11 +24,11 @@ LOCK = ROOT / "requirements.lock"
 STAMP = VENV / "installed"  # written last: an interrupted installation has none and is taken up again
 
 
-def declared(pyproject: Path = ROOT / "pyproject.toml") -> list[str]:
-    """Every requirement of the project, those of the methods and of all extras, as `pyproject.toml` spells them."""
+def declared(pyproject: Path = ROOT / "pyproject.toml", extras: Sequence[str] | None = None) -> list[str]:
+    """The project's requirements, those of the methods and of all extras or some, as `pyproject.toml` spells them."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    extras: dict[str, list[str]] = project["optional-dependencies"]
-    return [*project["dependencies"], *(requirement for extra in extras.values() for requirement in extra)]
+    listed: dict[str, list[str]] = project["optional-dependencies"]
+    return [*project["dependencies"], *(text for name in extras or listed for text in listed[name])]
 
 
 def lacking(requirements: list[str]) -> list[str]:
