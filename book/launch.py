@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import yaml
 
 CITATION = Path(__file__).resolve().parents[1] / "CITATION.cff"
-FIRST_CELL = """# For Colab, Kaggle and the like: fetches the project, installs what is missing; silent where all is there.
+FIRST_CELL = """# For Colab, Kaggle and the like: fetches the project, installs what is missing; silent if all is there.
 import os
 import subprocess
 import sys
