@@ -4,7 +4,17 @@ from dataclasses import replace
 
 import pytest
 from companion.claims.evidence import evidence_table, rulings
-from companion.claims.findings import FINDINGS, PER_CENT_OF_LOSS, POINTS, THOUSANDTHS, Finding, in_sentences
+from companion.claims.findings import (
+    FINDINGS,
+    PER_CENT_OF_LOSS,
+    POINTS,
+    THOUSANDTHS,
+    Finding,
+    in_sentences,
+    numbered,
+    tell,
+    told,
+)
 from companion.claims.lines import decisive, in_units, lines
 from companion.claims.register import Claim, load_claims
 from companion.claims.statistics import Interval
@@ -99,3 +109,13 @@ def test_of_no_difference_the_largest_decides() -> None:
     claim = replace(LOSS, direction="within", smallest=0.1)
     table = evidence_table({claim.id: claim}, {claim.id: {"a": FAILS, "b": Interval(-0.05, -0.06, -0.04, 20)}})
     assert decisive(claim, table) == 1
+
+
+def test_a_notebook_tells_its_findings_as_a_list(capsys: pytest.CaptureFixture[str]) -> None:
+    claims = {claim.id: claim for claim in (LOSS, RATING)}
+    evidence = {"H3-a": {"x": HOLDS}}
+    (sentence,) = told([FINDING], claims, evidence)
+    assert sentence.replace(MINUS, "-") == said(FINDING, a={"x": HOLDS})
+    assert numbered(["one\n   sentence.", "two."]) == "1. one sentence.\n2. two."
+    tell("one", "two")
+    assert "Markdown" in capsys.readouterr().out

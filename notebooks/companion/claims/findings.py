@@ -1,13 +1,16 @@
 """What was found, in sentences that the verdicts and intervals of registered rows write."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from IPython.display import Markdown, display
 
+from companion.claims.evidence import evidence_table, rulings
 from companion.claims.lines import decisive
 from companion.claims.register import Claim
+from companion.claims.statistics import Interval
 from companion.claims.verdicts import MINUS
 
 
@@ -34,6 +37,7 @@ PER_CENT_OF_LOSS = Unit(" %", lambda difference: 100 * math.expm1(difference), 1
 THOUSANDTHS = Unit("", lambda difference: 1000 * difference, 1)  # of a log loss, in nats
 POINTS = Unit(" points of AUC", lambda difference: 100 * difference, 2)
 PER_CENT = Unit(" %", lambda share: 100 * share, 0)
+SHARE = Unit("", lambda share: share, 2)
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,30 @@ FINDINGS = (
 )
 
 
+def told(
+    findings: Sequence[Finding], claims: Mapping[str, Claim], evidence: Mapping[str, Mapping[str, Interval]]
+) -> list[str]:
+    """The sentences of a notebook's findings, from the evidence that it has computed."""
+    table = evidence_table(claims, evidence)
+    verdicts = rulings(claims, table)
+    return [finding.sentence(claims, table, verdicts) for finding in findings]
+
+
+def tell(*sentences: str) -> None:
+    """Show what a notebook found as a numbered list, which breaks into lines on a page of any width.
+
+    Args:
+        sentences: Markdown.
+    """
+    display(Markdown(numbered(sentences)))
+
+
+def numbered(sentences: Iterable[str]) -> str:
+    """A numbered list in Markdown."""
+    return "\n".join(f"{n}. {' '.join(text.split())}" for n, text in enumerate(sentences, start=1))
+
+
 def in_sentences(claims: Mapping[str, Claim], found: pd.DataFrame, verdicts: Mapping[str, str]) -> str:
-    """The findings on which there is evidence as a numbered list in Markdown."""
+    """The findings of all notebooks on which there is evidence."""
     decided = [one for one in FINDINGS if verdicts.keys() & one.rows.keys()]
-    return "\n".join(f"{n}. {one.sentence(claims, found, verdicts)}" for n, one in enumerate(decided, start=1))
+    return numbered(one.sentence(claims, found, verdicts) for one in decided)
