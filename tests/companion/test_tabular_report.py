@@ -1,6 +1,7 @@
 """Tables of the tabular study on made-up runs: arithmetic by hand, failed pairs counted, claims' rows."""
 
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 from companion.claims.evidence import evidence_table, intervals_of
 from companion.claims.register import load_claims
-from companion.claims.statistics import Interval, TuningPart, estimate
+from companion.claims.statistics import Interval, estimate
 from companion.studies.tabular.report import (
     LOSS,
     benefit,
@@ -42,10 +43,6 @@ def test_losses_are_compared_by_their_logs_over_splits_and_initialisations() -> 
     row = table.iloc[0]
     assert {name: row[name] for name in vars(by_hand)} == pytest.approx(vars(by_hand))
     assert row["failed"] == 0
-    tuning: dict[object, TuningPart] = {"static grid": TuningPart(0.01, 10)}
-    wider = paired_differences(RUNS, "method", "HydaLearn", ["static grid"], test_to_train=1 / 3, tuning=tuning)
-    assert wider.iloc[0]["tuning"] > 0.5
-    assert wider.iloc[0]["low"] < row["low"]
 
 
 def test_other_measures_are_compared_as_they_are() -> None:
@@ -69,12 +66,12 @@ def test_a_method_on_fewer_initialisations_is_paired_where_both_ran() -> None:
     assert found.to_numpy().ravel().tolist() == pytest.approx(np.log(np.array(OWN[::2]) / 0.33).tolist())
 
 
-def made_comparison() -> Comparison:
+def made_comparison(rival: float = 0.1) -> Comparison:
     """Two methods of which HydaLearn has a rival that half the bootstrap samples choose."""
     draws = np.array([0, 1] * 500)
     own = Choice({"rate": 0.01, "scale": 1.0}, (), ({"rate": 0.003, "scale": 1.0},), draws, 10)
     other = Choice({"rate": 0.01, "scale": 1.0}, (), (), np.zeros(1000, dtype=np.int64), 10)
-    beside = made_runs({"HydaLearn": [value + 0.1 for value in OWN]}).assign(rival=1)
+    beside = made_runs({"HydaLearn": [value + rival for value in OWN]}).assign(rival=1)
     return Comparison(RUNS, RUNS, {"HydaLearn": own, "static grid": other}, beside)
 
 
@@ -86,6 +83,26 @@ def test_benefit_holds_the_tuning_and_shows_the_rival() -> None:
     alone = benefit(found, "static grid", ["HydaLearn"], LOSS, 1 / 3).iloc[0]
     assert np.isnan(alone["rival"])  # that of HydaLearn is not static grid's
     assert settings(found).loc["HydaLearn", "chosen again"] == "50 %"
+
+
+def test_benefit_leaves_out_and_counts_what_failed_at_a_chosen_setting_or_a_rival() -> None:
+    """By hand: without the rival's part, the two splits that are left give the interval of `paired_differences`."""
+    found = made_comparison(rival=0.0)
+    beside = found.rivals.assign(value=found.rivals["value"].where(found.rivals["seed"] != 1))
+    failed = benefit(replace(found, rivals=beside), "HydaLearn", ["static grid"], LOSS, 1 / 3).iloc[0]
+    left = paired_differences(RUNS[RUNS["seed"] != 1], "method", "HydaLearn", ["static grid"], test_to_train=1 / 3)
+    assert (failed["count"], failed["failed"]) == (2, 1)
+    assert [failed[end] for end in ("mean", "low", "high")] == pytest.approx(left.iloc[0][["mean", "low", "high"]])
+    lost = RUNS.assign(value=RUNS["value"].where((RUNS["method"] != "static grid") | (RUNS["seed"] != 0)))
+    both = benefit(replace(found, fresh=lost, rivals=found.rivals), "HydaLearn", ["static grid"], LOSS, 1 / 3).iloc[0]
+    assert (both["count"], both["failed"]) == (2, 1)
+
+
+def test_benefit_pairs_a_method_on_fewer_initialisations_where_both_ran() -> None:
+    found = made_comparison()
+    few = RUNS[(RUNS["method"] != "static grid") | (RUNS["initialisation"] == 0)]
+    row = benefit(replace(found, fresh=few), "HydaLearn", ["static grid"], LOSS, 0.0).iloc[0]
+    assert row["mean"] == pytest.approx(np.log(np.array(OWN[::2]) / 0.33).mean())
 
 
 def test_words_give_losses_in_per_cent() -> None:

@@ -256,20 +256,44 @@ def differences(
 
 
 def tuned_differences(
-    found: Comparison, first: str, references: Sequence[str], confidence: float, metric: str = "test loss"
+    found: Comparison,
+    first: str,
+    references: Sequence[str],
+    confidence: float,
+    metric: str = "test loss",
+    test_to_train: float = 0.0,
 ) -> pd.DataFrame:
-    """As `differences`, with what the tuning adds to the variance.
+    """Paired differences, `first` minus each reference, with what the tuning adds to the variance.
+
+    All of a row is of the same seeds, or splits: those at which no run of the two methods failed, at the chosen
+    settings and at their rivals. The others are counted. Only initialisations that both have are there: costly methods
+    may have run on fewer.
+
+    Args:
+        found: Both methods' tuning and final runs.
+        first: The first-named method.
+        references: Methods to compare it with.
+        confidence: Level of the intervals.
+        metric: Which number; of losses, the logarithms are compared.
+        test_to_train: As of `estimate`.
 
     Returns:
-        One row per reference with mean, low, high, count, the parts of the variance, the number of failed pairs, and
-        "rival": the mean with `first` at the setting that the tuning told from its own least, NaN where it told all.
+        One row per reference: `metric`, `first`, `reference`, the fields of an `Estimate`, the number of `failed`
+        seeds, and "rival": the mean with `first` at the setting that the tuning told from its own least, NaN where it
+        told all.
     """
+    transform = np.log if metric.endswith("loss") else np.asarray
     rows = []
     for reference in references:
-        both = [found.retuned(name, metric, np.log) for name in (first, reference)]
-        sound = np.isfinite(np.concatenate([each.values for each in both])).all(axis=(0, 2))  # [S]
-        ours, theirs = (replace(each, values=each.values[:, sound]) for each in both)
-        interval = estimate(ours.values[0] - theirs.values[0], tuning=tuning_part(ours, theirs), confidence=confidence)
-        rival = float((ours.values[1] - theirs.values[0]).mean()) if len(ours.values) > 1 else float("nan")
-        rows.append({"reference": reference, **vars(interval), "failed": int((~sound).sum()), "rival": rival})
+        both = [found.retuned(name, metric, transform) for name in (first, reference)]
+        inits = min(each.values.shape[2] for each in both)
+        values = np.concatenate([each.values[..., :inits] for each in both])  # [C, S, I] of both
+        sound = np.isfinite(values).all(axis=(0, 2))  # [S]
+        ours, theirs = (replace(each, values=each.values[:, sound, :inits]) for each in both)
+        part = tuning_part(ours, theirs)
+        apart = ours.values - theirs.values[0]  # [C, S, I]
+        interval = estimate(apart[0], test_to_train=test_to_train, tuning=part, confidence=confidence)
+        rival = float(apart[1].mean()) if len(apart) > 1 else float("nan")
+        named = {"metric": metric, "first": first, "reference": reference}
+        rows.append({**named, **vars(interval), "failed": int((~sound).sum()), "rival": rival})
     return pd.DataFrame(rows)

@@ -12,9 +12,9 @@ import pandas as pd
 
 from companion.claims.evidence import intervals_of, rulings
 from companion.claims.register import Claim
-from companion.claims.statistics import Interval, TuningPart, estimate, power, tuning_part
+from companion.claims.statistics import Interval, estimate, power
 from companion.claims.verdicts import MINUS, rule_on
-from companion.train.method_comparison import Comparison
+from companion.train.method_comparison import Comparison, tuned_differences
 
 LOSS, AUC = "test log loss", "test AUC"
 METRICS = (LOSS, AUC, "test PR-AUC", "test calibration error")
@@ -50,7 +50,6 @@ def paired_differences(
     *,
     test_to_train: float,
     metric: str = LOSS,
-    tuning: Mapping[object, TuningPart] | None = None,
 ) -> pd.DataFrame:
     """Compute the paired differences `first` minus each reference on the test folds, see `paired`.
 
@@ -62,7 +61,6 @@ def paired_differences(
         test_to_train: Rows of the test fold per row of the training fold, whether labelled or not: what correlates the
             splits are the rows that they share.
         metric: Which number.
-        tuning: Reference -> what the tuning adds to the variance.
 
     Returns:
         One row per reference: `first`, `reference`, `metric`, the fields of an `Estimate`, and `failed`: the splits
@@ -72,8 +70,7 @@ def paired_differences(
     for reference in references:
         differences = paired(runs, metric, column, first, reference)
         kept = differences.dropna()
-        part = tuning[reference] if tuning else None
-        found = estimate(kept.to_numpy(), test_to_train=test_to_train, tuning=part)
+        found = estimate(kept.to_numpy(), test_to_train=test_to_train)
         named = {"metric": metric, "first": first, "reference": reference}
         rows.append({**named, **vars(found), "failed": len(differences) - len(kept)})
     return pd.DataFrame(rows)
@@ -82,22 +79,8 @@ def paired_differences(
 def benefit(
     found: Comparison, first: str, references: Sequence[str], metric: str, test_to_train: float
 ) -> pd.DataFrame:
-    """Differences of a comparison with its tuning's part; `rival` is the mean with `first` at its runner-up setting.
-
-    Returns:
-        As `paired_differences`, with `rival`, NaN where the tuning told the chosen setting from all others.
-    """
-    transform = np.log if metric.endswith("loss") else np.asarray
-    retuned = {method: found.retuned(method, metric, transform) for method in (first, *references)}
-    parts: dict[object, TuningPart] = {
-        reference: tuning_part(retuned[first], retuned[reference]) for reference in references
-    }
-    table = paired_differences(
-        found.fresh, "method", first, references, test_to_train=test_to_train, metric=metric, tuning=parts
-    )
-    own = retuned[first].values
-    beside = [own[1].mean() - retuned[name].values[0].mean() if len(own) > 1 else np.nan for name in references]
-    return table.assign(rival=beside)
+    """Differences of a comparison with their tuning's part: `method_comparison.tuned_differences` on test folds."""
+    return tuned_differences(found, first, references, 0.95, metric, test_to_train)
 
 
 def settings(found: Comparison) -> pd.DataFrame:
