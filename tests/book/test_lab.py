@@ -62,7 +62,8 @@ def a_slider_moves_its_figure(page: Any) -> None:
     slider = page.locator(".widget-hslider", has_text="size a of the trial step").locator(".noUi-handle")
     slider.focus()
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function("src => document.querySelector('img.moved-by-sliders').src !== src", arg=before)
+    moved = "src => document.querySelector('img.moved-by-sliders').src !== src"
+    page.wait_for_function(moved, arg=before, timeout=60_000)
     assert figure.evaluate("image => image.naturalWidth") > 500
 
 
