@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from companion.claims.register import FOLDER, load_claims
-from companion.store.paths import ROOT
+from companion.runner.parameters import parse_assignments, read_parameters
+from companion.store.paths import NOTEBOOKS, ROOT
 
 SECTIONS = {
     part.splitlines()[0]: part for part in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n## ")[1:]
@@ -87,16 +89,40 @@ def change(section: str, project: Path) -> int:
     return lines
 
 
-@pytest.mark.parametrize("section", TRIED)
-def test_the_change_works_on_a_copy(section: str, tmp_path: Path) -> None:
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
     for folder in ("mtlcore", "notebooks/companion"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    assert 0 < change(section, tmp_path) < MOST_LINES
-    paths = os.pathsep.join([str(tmp_path), str(tmp_path / "notebooks")])
-    env = {**os.environ, "PYTHONPATH": paths}
-    command = [sys.executable, "-c", TRIED[section]]
-    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    (tmp_path / "tests" / "companion").mkdir(parents=True)
+    for file in ("pyproject.toml", "tests/companion/test_data_fold_only.py"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    return tmp_path
+
+
+def python(project: Path, *arguments: str) -> None:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(project), str(project / "notebooks")])}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, env=env, cwd=project, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("section", TRIED)
+def test_the_change_works_on_a_copy(section: str, project: Path) -> None:
+    assert 0 < change(section, project) < MOST_LINES
+    python(project, "-c", TRIED[section])
+    python(project, "-m", "ruff", "check", "mtlcore", "notebooks", "tests")
+    if section == "A data set":
+        python(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/companion", "-k", "crashes")
+
+
+def test_the_command_is_one_that_its_notebook_takes() -> None:
+    (command,) = re.findall(r"runner.notebooks run (.*)\n", SECTIONS["A weighting method"])
+    path, *_, assignment = shlex.split(command)
+    parse_assignments(ROOT / path, [assignment])
+    for name, numbers in re.findall(r"`(\w+)` \(([\d, and]+)\)", SECTIONS["A weighting method"]):
+        for number in re.findall(r"\d+", numbers):
+            (notebook,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+            assert name in read_parameters(notebook), f"{notebook.name} should have a parameter {name}"
 
 
 def test_the_claim_is_one_that_the_register_takes(tmp_path: Path) -> None:

@@ -25,7 +25,15 @@ class Baseline(Protocol):
 
 
 # Those of the project's own code train many runs at once; TorchJD's aggregators go from run to run.
-BATCHED = ("uncertainty weighting", "DWA", "GradNorm", "cosine gate", "OL-AUX", "per-task RMS", "SLGrad")
+BATCHED = (
+    "uncertainty weighting",
+    "DWA",
+    "GradNorm",
+    "cosine gate",
+    "OL-AUX",
+    "per-task RMS",
+    "SLGrad",
+)
 BASELINES = BATCHED + AGGREGATORS
 
 

@@ -132,6 +132,8 @@ def _claim(at: str, row: dict[str, Any]) -> Claim:
         raise error(at, "figure", f"of notebook {row['notebook']}", f"`{row['figure']}`", "Begin it with its number.")
     now = fingerprint(row)
     if now != [row["fingerprint"], *(change["fingerprint"] for change in row["changes"])][-1]:
+        if row["fingerprint"] == "?":
+            raise error(at, "fingerprint", "of what decides", '"?", a new row', f'Write fingerprint = "{now}".')
         remedy = f'Undo it, or list it under changes with date, reason and fingerprint = "{now}".'
         raise error(at, "fingerprint", "that of what was registered", "a change that is not listed", remedy)
     seeds = {key: range(row[key]["first"], row[key]["first"] + row[key]["count"]) for key in TESTED if "seeds" in key}

@@ -25,14 +25,17 @@ IN_WORDS = {
     "A4": "Does AdaTask improve the tasks?",
     "A5": "Does it with each optimizer?",
     "A6": "More, with projected gradients?",
-    OURS: "Are the two better together?",
+    OURS: "Questions of our own",
 }
-# What a row asks, by its name without the domain; of others the name has to do.
+# What a row asks, by its name without the domain.
 ROWS = {
     "H1-composition": "explained by composition",
+    "H1-dose": "control: one-cluster batches",
     "H1-match": "as held-out gradients say",
     "H1-swap": "own or swapped weights",
     "H1-gain": "worth knowing batch by batch",
+    "H2-jump": "control: a planted jump is seen",
+    "H2-switchoff": "control: off at a planted jump",
     "H2-drift": "switched off in time",
     "H3-composition": "clusters that disagree",
     "H3-related": "related and unrelated",
@@ -46,25 +49,36 @@ ROWS = {
     "H3-scarce": "few main labels",
     "H3-third": "a third cohort",
     "H3-wide": "a large network",
-    "H3-composed": "than each alone",
+    "H3-composed": "the two methods together",
+    "H3-controls": "the two against their parts",
+    "H3-erased": "level lost in front of AdaTask",
     "A1": "nothing planted",
     "A1-equal": "nothing planted",
     "A1-planted": "planted, 1 : 10",
+    "A1-dominated": "planted, 1 : 10",
+    "A1-scale": "planted, 1 : 10",
     "A1-layers": "more in higher layers",
     "A2-rms": "beyond one number per task",
     "A2-separate": "accumulators apart",
+    "A2-balance": "weights that balance gradients",
+    "A2-gap": "planted, 1 : 10",
     "A3": "in each",
     "A3-equal": "the least-served task",
+    "A3-scale": "planted, 1 : 10",
     "A3-noise": "with unequal label noise",
     "A4-average": "average of tasks",
-    "A4-balanced": "against equal weights",
+    "A4-single": "average, single tasks",
+    "A4-rms": "average, one number per task",
+    "A4-weightings": "average, loss weightings",
+    "A4-baselines": "average, other baselines",
+    "A4-robust": "average, at neighbouring rates",
+    "A4-positive": "control: joint beats single",
+    "A4-learned": "control: beats one pixel",
     "A4-dominated": "the dominated task",
     "A4-gap": "planted, 1 : 10",
     "A4-sparse": "sparse tables",
     "A4-scale": "a weight is erased",
     "A4-noise": "the task dominated by noise",
-    "A4-static": "against tuned constants",
-    "A5": "at one weight",
     "A5-optimizers": "at one weight",
     "A6": "with PCGrad",
 }
@@ -78,4 +92,4 @@ def without_domain(name: str) -> str:
 def row_in_words(claim: Claim) -> str:
     """What a row asks, beside its question and its data."""
     name = without_domain(claim.id)
-    return ROWS.get(name, " ".join(name.split("-")[1:]))
+    return ROWS.get(name, name)

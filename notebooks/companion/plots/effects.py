@@ -118,8 +118,8 @@ def draw_evidence(table: pd.DataFrame, title: str) -> Figure:
     rows["label"] = where + rows["label"] + ", " + rows["comparison"] + several
     rows["block"] = rows["kind"].map(BLOCKS)
     others = pd.concat([in_units(c, table[table["claim"] == n]).assign(claim=n) for n, c in claims.items()])
-    fig, ax = plt.subplots(figsize=(11.2, 1.1 + height_of(rows)))
-    draw_rows(ax, rows, (205, 265), others)
+    fig, ax = plt.subplots(figsize=(11.6, 1.1 + height_of(rows)))
+    draw_rows(ax, rows, (200, 300), others)
     return head(
         fig,
         f"{title}\n95 % interval of the comparison that decides each row, named on the left; thin marks: its others",
