@@ -56,7 +56,8 @@ def draw_switch_off(
                 ax.plot(chosen["off_epoch"], drawn(chosen["mean"]), "o", color=ORANGE, ms=6, zorder=5)
         end = epochs if isinstance(epochs, int) else epochs[value]
         ax.plot(end, always, "s", color=INK, ms=6)
-        ax.annotate("always on", (end, always), (0, 9), textcoords="offset points", ha="right", fontsize=9)
+        free = 9 if (here["mean"] < 0).any() else -17  # points: the side of the line where no curve is
+        ax.annotate("always on", (end, always), (4, free), textcoords="offset points", ha="right", fontsize=9)
         ax.set(title=text, xlabel="epochs with the auxiliary task")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.yaxis.set_major_locator(MaxNLocator(5))
@@ -65,7 +66,9 @@ def draw_switch_off(
     )
     if relative:
         axes[0, 0].set_yscale("log")
-        axes[0, 0].yaxis.set_major_locator(LogLocator(subs=(0.5, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0)))
+        low, high = axes[0, 0].get_ylim()
+        ticks = (0.5, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0) if high / low < 4 else (1.0, 2.0, 5.0)
+        axes[0, 0].yaxis.set_major_locator(LogLocator(subs=ticks))
         axes[0, 0].yaxis.set_major_formatter(FormatStrFormatter("%g"))
         axes[0, 0].yaxis.set_minor_locator(NullLocator())
     if "kept" in curves:

@@ -126,7 +126,7 @@ class Results:
         )
         return (
             f"The published runs of {self.notebook} should have been made with the parameters at hand. Found {found}. "
-            'Take the published value, or train with `profile = "full"`.'
+            'Take the published value, or train with `profile = "fast"` or `"full"`.'
         )
 
 

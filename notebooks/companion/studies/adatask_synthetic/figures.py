@@ -137,7 +137,7 @@ def draw_balance(shares: pd.DataFrame, prediction: pd.DataFrame) -> Figure:
     right.plot([0, 1], [0, 1], color=INK, lw=1)
     right.text(0.68, 0.65, "as predicted", va="top", fontsize=8, color=INK)
     right.plot(prediction["predicted"], prediction["measured"], color=colour("AdaTask"), lw=1)
-    right.scatter(prediction["predicted"], prediction["measured"], 500 * prediction["share"], colour("AdaTask"), lw=0)
+    right.scatter(prediction["predicted"], prediction["measured"], 150 * prediction["share"], colour("AdaTask"), lw=0)
     right.set(title="AdaTask: what noise predicts", xlabel="rAU that signal-to-noise predicts", xlim=(0, 1))
     for ax in (left, right):
         ax.axhline(0.5, color=INK, lw=0.8, zorder=1)
@@ -169,7 +169,7 @@ def draw_sweep(table: pd.DataFrame) -> Figure:
         for beside in ours[ours["rate"].isin([best["rate"] / 2, best["rate"] * 2])]["mean"]:
             ax.axhline(beside, color=colour("AdaTask"), lw=1.2, ls=":")
         ax.axhline(0, color=INK, lw=1, ls="--", zorder=1)
-        seen = [*tuned["mean"], best["mean"], 0.0]
+        seen = [*tuned["mean"], best["low"], 0.0]
         ax.set(xscale="log", title=problem, ylim=(min(seen) - BEST * np.ptp(seen), max(seen) + WORST * np.ptp(seen)))
         spreads = sorted(set(static["spread"]))
         ax.xaxis.set_major_locator(FixedLocator(spreads))
