@@ -1,12 +1,10 @@
-"""What the AdaTask optimizers share: groups, state, and one update per task by torch's own kernels."""
+"""What the AdaTask optimizers share: groups, checks, and one update per task by torch's own kernels."""
 
 from collections.abc import Callable, Sequence
-from operator import is_
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from mtlcore._adatask_checks import (
     Group,
@@ -15,12 +13,13 @@ from mtlcore._adatask_checks import (
     check_group,
     check_loaded,
     check_step,
-    fits_fused,
+    fit_fused,
     needs_float_lr,
 )
 from mtlcore._eager import eager
-from mtlcore._sharded import like, local
+from mtlcore._sharded import local, none_sharded, parts_of
 from mtlcore._task_record import contributions, forget, record_of
+from mtlcore._task_state import Columns, Kernel, OptimizerByTask, joined, memory, picked
 from mtlcore._telling import tell
 from mtlcore._touched import numbers, with_numbers
 from mtlcore._weighted_sums import task_weight_view
@@ -30,19 +29,13 @@ TaskWeights = list[float] | tuple[float, ...] | Tensor | str | None
 """T non-negative numbers, or a tensor [T] or [T, R]; None stands for all ones, "gradients" and "updates" for the
 weights that `HydaLearn.backward` or `combine` left, on the tasks' gradients or on their updates."""
 
-Rows = list[dict[str, Tensor]]
-"""Per parameter, its state of one task: name -> [*p.shape], "step" -> []."""
-
-Kernel = dict[str, bool | None]
-"""The flags ``foreach`` and ``fused`` for torch's functions."""
-
 
 def hyper_parameters(arguments: dict[str, Any]) -> Group:
     """Returns a constructor's arguments as the defaults of its parameter groups."""
     return {name: value for name, value in arguments.items() if name not in ("self", "params", "__class__")}
 
 
-class AdaTaskOptimizer(Optimizer):
+class AdaTaskOptimizer(OptimizerByTask):
     """Base of the optimizers; a subclass names its state and calls its torch function."""
 
     _step_supports_amp_scaling = True  # a gradient scaler hands its scale over, for p.task_grad has it too
@@ -54,13 +47,7 @@ class AdaTaskOptimizer(Optimizer):
     fused_op: ClassVar[str | None] = None
     """The operator of torch's fused kernel; None where torch has none."""
 
-    def initial_state(self, group: Group) -> dict[str, float]:
-        """Returns the names of a parameter's state beside ``step``, with the value that each begins at."""
-        raise NotImplementedError
-
-    def update(
-        self, group: Group, params: list[Tensor], grads: list[Tensor], state: dict[str, list[Tensor]], options: Group
-    ) -> None:
+    def update(self, group: Group, params: list[Tensor], grads: list[Tensor], state: Columns, options: Group) -> None:
         """Calls the function of torch.optim; options are lr, weight_decay, maximize, foreach and fused."""
         raise NotImplementedError
 
@@ -140,15 +127,14 @@ class AdaTaskOptimizer(Optimizer):
                 if scale is not None:
                     _divide(per_task, ordinary, scale)
                 kernel = self._kernel(group)
-                together: dict[int, list[Any]] = {}
-                for p in per_task:  # those that were weighted together take their step together
-                    weighted = group["task_weights"] == "updates"
-                    together.setdefault(id(getattr(p, "task_weights", None)) if weighted else 0, []).append(p)
-                for params in together.values():
+                together: dict[Any, list[Any]] = {}
+                for p in per_task if group["task_weights"] == "updates" else ():
+                    together.setdefault(id(getattr(p, "task_weights", None)), []).append(p)
+                for params in together.values() if together else [per_task]:  # those that were weighted alike
                     ordinary = self._step_tasks(group, params, kernel, ordinary)
                 if ordinary:
-                    parts, grads, rows = self._ordinary(group, ordinary, kernel)
-                    self._update(group, parts, grads, rows, kernel, group["lr"], group.get("weight_decay", 0.0))
+                    options = {name: group.get(name, 0.0) for name in ("lr", "weight_decay", "maximize")} | kernel
+                    self.update(group, *self._ordinary(group, ordinary, kernel), options)
         return loss
 
     def _tell_of_ordinary_steps(self, any_task: bool) -> None:
@@ -161,11 +147,15 @@ class AdaTaskOptimizer(Optimizer):
             "(nothing where there is none). Call task_backward(losses, shared) in place of loss.backward().",
         )
 
-    def _ordinary(self, group: Group, params: list[Tensor], kernel: Kernel) -> tuple[list[Tensor], list[Tensor], Rows]:
+    def _ordinary(
+        self, group: Group, params: list[Tensor], kernel: Kernel
+    ) -> tuple[list[Tensor], list[Tensor], Columns]:
         """Returns what the ordinary step of parameters is made of: their parts, gradients and states."""
-        parts = [local(p) for p in params]
-        grads = _ordered(parts, [local(p.grad) for p in params if p.grad is not None], kernel)
-        return parts, grads, [row for rows in self._rows_of(params, group, (), kernel) for row in rows]
+        parts, grads = list(parts_of(params)), list(parts_of([p.grad for p in params]))
+        if kernel["fused"]:
+            grads = [_ordered(grad, p, ()) for p, grad in zip(parts, grads, strict=True)]
+        (state,) = self.columns(params, group, (), kernel)
+        return parts, grads, state
 
     def _step_tasks(self, group: Group, params: list[Any], kernel: Kernel, ordinary: list[Tensor]) -> list[Tensor]:
         """Takes the step by task of some parameters, and in its first call, where that fits, the ordinary ones'.
@@ -175,16 +165,19 @@ class AdaTaskOptimizer(Optimizer):
         """
         num_tasks, lr, weight_decay = (group[k] for k in ("num_tasks", "lr", "weight_decay"))
         everyone = (True,) * num_tasks
-        flags = [getattr(p, "task_reached", None) or everyone for p in params]
-        params = [p for p, reached in zip(params, flags, strict=True) if any(reached)]
+        flags = [vars(p).get("task_reached") or everyone for p in params]
+        params = [p for p, reached in zip(params, flags, strict=True) if True in reached]
         if not params:
             return ordinary
-        flags = [reached for reached in flags if any(reached)]
+        flags = [reached for reached in flags if True in reached]
+        parts = list(parts_of(params))
         pairs = [self.task_gradients_and_weights(p, group) for p in params]
         weights = pairs[0][1]  # the same for all
-        grads = [task_grad.unbind() for task_grad, _ in pairs]
-        rows = self._rows_of(params, group, (num_tasks,), kernel)
-        parts = [local(p) for p in params]
+        grads = [task_grad for task_grad, _ in pairs]  # [T, *shape] each
+        if kernel["fused"]:
+            grads = [_ordered(grad, p, (num_tasks,)) for p, grad in zip(parts, grads, strict=True)]
+        rows = [grad.unbind() for grad in grads]
+        columns = self.columns(params, group, (num_tasks,), kernel)
 
         # One task without weights is torch's own optimizer, to the bit, if torch does the decay itself. Otherwise it is
         # done here, from the parameters at the start of the step: they move between the calls below.
@@ -200,51 +193,34 @@ class AdaTaskOptimizer(Optimizer):
         # In half precision an addition loses most of a small update, so the tasks' updates are summed up apart first.
         halves = [p for p in parts if p.dtype.itemsize < 4 and num_tasks > 1]
         sums = {id(p): torch.zeros_like(p) for p in halves}
-        places = [sums.get(id(p), p) for p in parts]
+        places = [sums.get(id(p), p) for p in parts] if halves else parts
 
         for t in range(num_tasks):
             now = [i for i, reached in enumerate(flags) if reached[t]]
             if not now:
                 continue
-            task_grads = [grads[i][t] for i in now]
-            task_rows = [rows[i][t] for i in now]
+            state = columns[t] if len(now) == len(params) else picked(columns[t], now)
+            task_grads = [rows[i][t] for i in now]
             task_places = [places[i] for i in now]
             if decay is not None:
                 task_grads = list(torch._foreach_add(task_grads, [decay[i] for i in now]))
-            task_grads = _ordered(task_places, task_grads, kernel)
+            options = {"lr": lr, "weight_decay": weight_decay, "maximize": group["maximize"], **kernel}
             if isinstance(weights, Tensor):  # not read: the update is taken from zero, multiplied, then added
                 updates = [torch.zeros_like(place) for place in task_places]
-                self._update(group, updates, task_grads, task_rows, kernel, lr, weight_decay)
+                self.update(group, updates, task_grads, state, options)
                 views = [task_weight_view(weights, params[i].task_grad)[t] for i in now]
                 torch._foreach_addcmul_(task_places, updates, views)
-            else:  # every one of these updates is proportional to lr
-                task_lr = lr if weights is None else lr * weights[t]
-                if ordinary and weights is None and weight_decay == group.get("weight_decay", 0.0):
-                    own_places, own_grads, own_rows = self._ordinary(group, ordinary, kernel)
-                    task_places, task_grads, task_rows = (
-                        task_places + own_places,
-                        task_grads + own_grads,
-                        task_rows + own_rows,
-                    )
-                    ordinary = []
-                self._update(group, task_places, task_grads, task_rows, kernel, task_lr, weight_decay)
+                continue
+            if weights is not None:  # every one of these updates is proportional to lr
+                options["lr"] = lr * weights[t]
+            elif ordinary and weight_decay == group.get("weight_decay", 0.0):
+                own_places, own_grads, own_state = self._ordinary(group, ordinary, kernel)
+                task_places, task_grads = task_places + own_places, task_grads + own_grads
+                state, ordinary = joined(state, own_state), []
+            self.update(group, task_places, task_grads, state, options)
         if halves:
             torch._foreach_add_(halves, list(sums.values()))
         return ordinary
-
-    def _update(
-        self,
-        group: Group,
-        params: list[Tensor],
-        grads: list[Tensor],
-        rows: Rows,
-        kernel: Kernel,
-        lr: float | Tensor,
-        weight_decay: float,
-    ) -> None:
-        state = {name: [row[name] for row in rows] for name in rows[0]}
-        options = {"lr": lr, "weight_decay": weight_decay, "maximize": group["maximize"], **kernel}
-        self.update(group, params, grads, state, options)
 
     def _kernel(self, group: Group) -> Kernel:
         """Returns the flags for torch's function: the user's where given, else fused where it exists, else foreach.
@@ -253,72 +229,16 @@ class AdaTaskOptimizer(Optimizer):
         """
         foreach, fused = group["foreach"], group["fused"]
         if foreach is None and fused is None and self.fused_op is not None:
-            params = [local(p) for p in group["params"]]
-            if {Tensor, torch.nn.Parameter}.issuperset(map(type, params)):
-                fused = all(fits_fused(p, self.fused_op) for p in params)
+            params = parts_of(group["params"])
+            if none_sharded(params):
+                fused = fit_fused(params, self.fused_op)
                 foreach = not fused and not needs_float_lr(group)
         return {"foreach": foreach, "fused": fused}
 
-    def _rows_of(self, params: Sequence[Tensor], group: Group, leading: tuple[int, ...], kernel: Kernel) -> list[Rows]:
-        """Returns for each parameter its state [*leading, *p.shape], made where it is not there yet, as dictionaries.
 
-        There is one per task, or one in all without ``leading``; they are the same ones while the state is the same.
-        """
-        known: dict[Tensor, tuple[Any, list[Tensor], Rows]] = self.__dict__.setdefault("_rows", {})
-        initial = self.initial_state(group)
-        names = ("step", *initial)
-        # As in torch: kernels that read the count on the device find it there, the others on the host.
-        on_device = bool(kernel["fused"] or group.get("capturable", False))
-        needs = (leading, on_device, names)
-        found = []
-        for p in params:
-            state: dict[str, Tensor] = self.state[p]
-            before = known.get(p)
-            if before is None or before[0] != needs or not all(map(is_, map(state.get, names), before[1])):
-                self._prepare(p, state, initial, leading, kernel, p.device if on_device else torch.device("cpu"))
-                held = [state[name] for name in names]
-                each = [local(value).unbind() if leading else (local(value),) for value in held]
-                rows = [dict(zip(names, views, strict=True)) for views in zip(*each, strict=True)]
-                known[p] = before = needs, held, rows
-            found.append(before[2])
-        return found
-
-    def _prepare(
-        self,
-        p: Tensor,
-        state: dict[str, Tensor],
-        initial: dict[str, float],
-        leading: tuple[int, ...],
-        kernel: Kernel,
-        device: torch.device,
-    ) -> None:
-        """Makes what is missing of a state, and brings its count to the device where it is read."""
-        for name, value in initial.items():
-            if name not in state:  # also a buffer asked for later, as momentum raised from 0 by a scheduler
-                state[name] = self._new_state(p, leading)
-                local(state[name]).fill_(value)
-        if "step" not in state:
-            # torch's own optimizers count in the default dtype; per task it is float32, whatever the default
-            double = torch.get_default_dtype() == torch.float64 and not leading and not kernel["fused"]
-            state["step"] = torch.zeros(leading, dtype=torch.float64 if double else torch.float32)
-        if state["step"].device != device:
-            state["step"] = state["step"].to(device)
-
-    def _new_state(self, p: Tensor, leading: tuple[int, ...]) -> Tensor:
-        """Returns memory [*leading, *p.shape], in the order of ``p`` for each task."""
-        part = local(p)
-        strides = (part.numel(),) * len(leading) + torch.empty_like(part).stride()
-        return like(p, part.new_empty_strided((*leading, *part.shape), strides))
-
-
-def _ordered(params: Sequence[Tensor], grads: list[Tensor], kernel: Kernel) -> list[Tensor]:
-    """Returns gradients with the strides of their parameters: the fused kernels pair numbers by place in memory."""
-    if not kernel["fused"]:
-        return grads
-    return [
-        grad if grad.stride() == p.stride() else torch.empty_like(p).copy_(grad)
-        for p, grad in zip(params, grads, strict=True)
-    ]
+def _ordered(grad: Tensor, p: Tensor, leading: tuple[int, ...]) -> Tensor:
+    """Returns a gradient [*leading, *p.shape] in the order of ``p``: fused kernels pair numbers by place in memory."""
+    return grad if grad.stride()[len(leading) :] == p.stride() else memory(p, leading).copy_(grad)
 
 
 def _divide(per_task: Sequence[Tensor], ordinary: Sequence[Tensor], scale: Tensor) -> None:

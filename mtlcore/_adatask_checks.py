@@ -25,13 +25,14 @@ def _has_kernel(fused_op: str, device_type: str) -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key(fused_op, torch._C._dispatch_key_for_device(device_type))
 
 
-def fits_fused(p: Tensor, fused_op: str | None) -> bool:
-    """Whether torch's fused kernel can update ``p``: it walks the memory of a tensor, which therefore has no holes."""
+def fit_fused(params: Iterable[Tensor], fused_op: str | None) -> bool:
+    """Whether torch's fused kernel can update these: it walks the memory of a tensor, which therefore has no holes."""
     return (
         fused_op is not None
-        and p.is_floating_point()
-        and _has_kernel(fused_op, p.device.type)
-        and (p.is_contiguous() or p.stride() == torch.empty_like(p).stride())
+        and all(
+            d.is_floating_point and _has_kernel(fused_op, on) for d, on in {(p.dtype, p.device.type) for p in params}
+        )
+        and all(p.is_contiguous() or p.stride() == torch.empty_like(p).stride() for p in params)
     )
 
 
@@ -97,7 +98,7 @@ def check_kernel(group: Group, fused_op: str | None) -> None:
             "Parameters `fused` and `foreach` should not both be True. "
             "Found `fused = True` and `foreach = True`. Pass one of them."
         )
-    unfit = [p for p in group["params"] if group.get("fused") and not fits_fused(p, fused_op)]
+    unfit = [p for p in group["params"] if group.get("fused") and not fit_fused([p], fused_op)]
     if unfit:
         raise ValueError(
             "Parameter `fused` should be True only where torch has such a kernel of this optimizer, for dense "
@@ -152,20 +153,24 @@ def check_step(
     check_task_weights(group)
     per_task: list[Tensor] = []
     ordinary: list[Tensor] = []
+    no_shape, by_task = torch.Size(()), torch.Size((group["num_tasks"],))
     for p in group["params"]:
-        task_grad, grad = task_grad_of(p), p.grad
-        if task_grad is not None:
-            grad, record = task_grad, record_of(p)
+        task_grad = task_grad_of(p)
+        if task_grad is None:
+            grad, step_shape, members = p.grad, no_shape, ordinary
+        else:
+            grad, step_shape, members = task_grad, by_task, per_task
+            record = record_of(p)
             if record is not None:
                 _check_record(p, record, group, scaler)
         if grad is None:
             continue
         known = state.get(p)
         found = None if known is None else known.get("step")
-        step_shape = () if task_grad is None else (group["num_tasks"],)
-        if found is not None and found.shape != step_shape and not holds_something(grad):
+        fits = found is None or found.shape == step_shape
+        if not fits and not holds_something(grad):
             continue  # cleared without `set_to_none`
-        (ordinary if task_grad is None else per_task).append(p)
+        members.append(p)
         if grad.layout is not layout or grad.is_complex():
             dense = layout is torch.strided
             raise ValueError(
@@ -175,27 +180,28 @@ def check_step(
             )
         if task_grad is not None:
             _check_task_grad(p, task_grad, group)
-        if found is not None and found.shape != step_shape:
+        if found is not None and not fits:
             raise ValueError(
                 "A parameter should keep the number of tasks, or the one ordinary gradient, that its state began with. "
-                f"Found a state for `step` of shape {tuple(found.shape)} where {step_shape} is needed, on a parameter "
-                f"of shape {tuple(p.shape)}. Change between `p.task_grad` and `p.grad` with a new optimizer."
+                f"Found a state for `step` of shape {tuple(found.shape)} where {tuple(step_shape)} is needed, on a "
+                f"parameter of shape {tuple(p.shape)}. Change between `p.task_grad` and `p.grad` with a new optimizer."
             )
     return per_task, ordinary
 
 
 def _check_task_grad(p: Tensor, task_grad: Tensor, group: Group) -> None:
     num_tasks, weights = group["num_tasks"], group["task_weights"]
+    part = local(p)
     fits = task_grad.shape == (num_tasks, *p.shape)
-    if fits and local(p) is not p:
-        fits = local(task_grad).shape == (num_tasks, *local(p).shape)
+    if fits and part is not p:
+        fits = local(task_grad).shape == (num_tasks, *part.shape)
     if not fits or task_grad.dtype != p.dtype or task_grad.device != p.device:
         raise ValueError(
             f"A `task_grad` should have shape {(num_tasks, *p.shape)} for `num_tasks = {num_tasks}`, and dtype and "
             f"device of its parameter. Found shape {tuple(task_grad.shape)}, {task_grad.dtype} on {task_grad.device}. "
             "Pass as many losses to `task_backward` as there are tasks."
         )
-    reached = getattr(p, "task_reached", None)
+    reached = vars(p).get("task_reached")
     if reached is not None and len(reached) != num_tasks:
         raise ValueError(
             f"A `task_reached` should hold {num_tasks} booleans, one per task. "
@@ -204,7 +210,7 @@ def _check_task_grad(p: Tensor, task_grad: Tensor, group: Group) -> None:
     if not isinstance(weights, Tensor) or weights.ndim != 2:
         return
     runs = p.shape[:1] if task_grad.layout is torch.strided else ()
-    if weights.shape[1:] != runs or local(p) is not p:
+    if weights.shape[1:] != runs or part is not p:
         raise ValueError(
             "Parameter `task_weights` [T, R] should be for the R runs that parameters [R, *shape] stack. Found "
             f"weights of shape {tuple(weights.shape)} and a parameter of shape {tuple(p.shape)}. "

@@ -1,14 +1,15 @@
 """T backward passes through one graph, and what the graph says: its leaves and its lowest precision."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mtlcore._sharded import as_sharded, check_passes, check_sharded, local
+from mtlcore._sharded import as_sharded, check_passes, parts_of
 
-Take = Callable[[int, list[Tensor | None]], None]
+Take = Callable[[int, Sequence[Tensor | None]], None]
 
 _DDP = (
     "Losses should come from a model that is not wrapped. Found DistributedDataParallel, which averages one backward "
@@ -47,7 +48,7 @@ def backward_passes(losses: Sequence[Tensor | None], kept: Sequence[Tensor], tak
             loss = losses[t]
             assert loss is not None
             (loss.sum() if loss.ndim else loss).backward(retain_graph=t != present[-1])  # type: ignore[no-untyped-call]
-            take(t, [None if (grad := p.grad) is None else local(grad) for p in kept])
+            take(t, parts_of([p.grad for p in kept]))
             for p in kept:
                 p.grad = None
     except RuntimeError as error:
@@ -60,41 +61,45 @@ def backward_passes(losses: Sequence[Tensor | None], kept: Sequence[Tensor], tak
             p.grad = grad
 
 
-def _nodes(losses: Sequence[Tensor | None]) -> Iterator[tuple[torch.autograd.graph.Node, bool]]:
-    """Yields the nodes of the losses' graph, each once, and whether others follow on it."""
-    found = dict.fromkeys(loss.grad_fn for loss in losses if loss is not None and loss.grad_fn is not None)
-    nodes = list(found)
-    for node in nodes:  # which grows
-        next_functions = node.next_functions
-        for following, _ in next_functions:
-            if following is not None and following not in found:
-                found[following] = None
-                nodes.append(following)
-        yield node, bool(next_functions)
-
-
 def _has_ddp(losses: Sequence[Tensor | None]) -> bool:
-    return any(type(node).__name__ == "_DDPSinkBackward" for node, _ in _nodes(losses))
+    return any(type(node).__name__ == "_DDPSinkBackward" for node in Graph(losses).nodes)
 
 
-def graph_leaves(losses: Sequence[Tensor | None]) -> tuple[list[Tensor], bool, float]:
-    """Walks the graph of the losses.
+class Graph:
+    """The graph of losses, walked once.
 
-    Returns:
-        Its leaves in a fixed order; whether a custom function may hide more of them, as reentrant checkpointing does;
-        and the coarsest rounding (machine epsilon) of what was computed on the way.
+    Attributes:
+        nodes: Its nodes, each once.
+        leaves: What it begins with, in a fixed order.
     """
-    leaves = [loss for loss in losses if loss is not None and loss.grad_fn is None]
-    kinds, dtypes = set(), {loss.dtype for loss in losses if loss is not None}
-    for node, goes_on in _nodes(losses):
-        if not goes_on and type(node).__name__ == "AccumulateGrad":
-            leaves.append(node.variable)  # type: ignore[attr-defined]
-            dtypes.add(leaves[-1].dtype)
-            continue
-        kinds.add(type(node))
-        for output in node._input_metadata:
-            dtypes.add(output.dtype)
-    hides = any(issubclass(kind, torch.autograd.function.BackwardCFunction) for kind in kinds)
-    leaves = as_sharded(leaves)
-    check_sharded(leaves)
-    return leaves, hides, max(torch.finfo(dtype).eps for dtype in dtypes if dtype.is_floating_point)
+
+    def __init__(self, losses: Sequence[Tensor | None]) -> None:
+        present = [loss for loss in losses if loss is not None]
+        leaves = [loss for loss in present if loss.grad_fn is None]
+        self._dtypes = {loss.dtype for loss in present}
+        self.nodes = list(dict.fromkeys(loss.grad_fn for loss in present if loss.grad_fn is not None))
+        seen = set(self.nodes)
+        for node in self.nodes:  # which grows
+            next_functions = node.next_functions
+            for following, _ in next_functions:
+                if following is not None and following not in seen:
+                    seen.add(following)
+                    self.nodes.append(following)
+            if not next_functions and type(node).__name__ == "AccumulateGrad":
+                leaves.append(node.variable)  # type: ignore[attr-defined]
+                self._dtypes.add(leaves[-1].dtype)
+        self.leaves = as_sharded(leaves)
+
+    def hides_leaves(self) -> bool:
+        """Says whether a custom function may hide more leaves, as reentrant checkpointing does."""
+        return any(issubclass(kind, torch.autograd.function.BackwardCFunction) for kind in set(map(type, self.nodes)))
+
+    @cached_property
+    def eps(self) -> float:
+        """The coarsest rounding (machine epsilon) of leaves, losses and what was computed on the way."""
+        dtypes = self._dtypes.copy()
+        for node in self.nodes:
+            if type(node).__name__ != "AccumulateGrad":
+                for output in node._input_metadata:
+                    dtypes.add(output.dtype)
+        return max(torch.finfo(dtype).eps for dtype in dtypes if dtype.is_floating_point)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mtlcore._sharded import local
+from mtlcore._sharded import local, parts_of
 from mtlcore._touched import is_rows, no_rows, per_task, product
 from mtlcore._weighted_sums import plain_sum, weighted_rows, weighted_sums
 
@@ -44,13 +44,18 @@ class Rows:
         params: Parameters of one dtype and device; several of them are contiguous.
         num_tasks: T.
         table: Memory to use, or None for new memory, taken once it is needed.
+
+    Attributes:
+        parts: This process's part of each parameter.
+        reached: T flags of each parameter; rows of tasks that do not reach it are zero.
     """
 
-    __slots__ = ("_num_tasks", "_table", "_waiting", "params", "parts")
+    __slots__ = ("_num_tasks", "_table", "_waiting", "params", "parts", "reached")
 
     def __init__(self, params: Sequence[Tensor], num_tasks: int, table: Tensor | None = None) -> None:
         self.params, self._num_tasks, self._table = tuple(params), num_tasks, table
-        self.parts = [local(p) for p in params]
+        self.parts = parts_of(self.params)
+        self.reached = [[False] * num_tasks for _ in params]
         self._waiting: list[Sequence[Tensor | None]] = [(None,) * len(params)] * num_tasks
 
     @property
@@ -63,6 +68,8 @@ class Rows:
     def write(self, task: int, grads: Sequence[Tensor | None]) -> None:
         """Takes one task's gradients; None counts as zeros."""
         self._waiting[task] = grads
+        for flags, grad in zip(self.reached, grads, strict=True):
+            flags[task] = grad is not None
         if len(self.params) == 1 and grads[0] is not None and not grads[0].is_sparse:
             self._table = self._memory() if self._table is None else self._table
             self.split(self._table[task])[0].copy_(grads[0])
@@ -74,13 +81,11 @@ class Rows:
         Tasks that were not written, and parameters that they did not reach, are zeros.
         """
         columns = list(zip(*self._waiting, strict=True))
-        sparse = []
-        if any(grad is not None and grad.is_sparse for row in self._waiting for grad in row):
-            sparse = [i for i, c in enumerate(columns) if any(grad is not None and grad.is_sparse for grad in c)]
+        sparse = [i for i, c in enumerate(columns) if any(grad is not None and grad.is_sparse for grad in c)]
         if len(self.params) == 1:
             (p,), (column,) = self.params, columns
             if sparse and runs_of(p) is None and all(grad is None or is_rows(grad) for grad in column):
-                return [SparseRows.of(p, column)]
+                return [SparseRows.of(p, column, self.reached)]
             for t, grad in enumerate(column if sparse or self._table is not None else ()):
                 if grad is None or grad.is_sparse:
                     self.table[t].zero_()
@@ -167,16 +172,16 @@ class SparseRows:
     task touched stands there once, task by task.
     """
 
-    __slots__ = ("params", "table")
+    __slots__ = ("params", "reached", "table")
 
-    def __init__(self, p: Tensor, table: Tensor) -> None:
-        self.params, self.table = (p,), table.coalesce()
+    def __init__(self, p: Tensor, table: Tensor, reached: Sequence[Sequence[bool]] = ()) -> None:
+        self.params, self.table, self.reached = (p,), table.coalesce(), reached
 
     @classmethod
-    def of(cls, p: Tensor, grads: Sequence[Tensor | None]) -> "SparseRows":
-        """Returns the table of T gradients, None where a task does not reach ``p``."""
+    def of(cls, p: Tensor, grads: Sequence[Tensor | None], reached: Sequence[Sequence[bool]]) -> "SparseRows":
+        """Returns the table of T gradients, None where a task does not reach ``p``, with its one row of flags."""
         each = [no_rows(p) if grad is None else grad.coalesce() for grad in grads]
-        return cls(p, torch.stack(each)._coalesced_(True))  # task by task, so nothing is left to sort
+        return cls(p, torch.stack(each)._coalesced_(True), reached)  # task by task, so nothing is left to sort
 
     def views(self) -> list[Tensor]:
         """Returns the gradients [T, *p.shape]."""

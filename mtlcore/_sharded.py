@@ -16,7 +16,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-_PLAIN = (Tensor, nn.Parameter)  # asked first, for that is quicker than to look for an attribute
+_PLAIN = frozenset((Tensor, nn.Parameter, type(None)))  # asked first, quicker than to look for an attribute
+
+
+def none_sharded(tensors: Iterable[Any]) -> bool:
+    """Says whether all are of torch's own types, so that each of them is its local part; at once for all."""
+    return _PLAIN.issuperset(map(type, tensors))
+
+
+def parts_of(tensors: Sequence[Any]) -> Sequence[Tensor]:
+    """Returns this process's part of each."""
+    return tensors if none_sharded(tensors) else [local(x) for x in tensors]
 
 
 def local(x: Any) -> Tensor:
@@ -93,7 +103,7 @@ def as_sharded(params: Iterable[Tensor]) -> list[Tensor]:
 
 def check_sharded(params: Sequence[Any]) -> None:
     """Raises ValueError where some parameters are sharded, and not all of them by torch's engine in one manner."""
-    divided = [p for p in params if local(p) is not p]
+    divided = [] if none_sharded(params) else [p for p in params if local(p) is not p]
     if not divided:
         return
     known = _managed()
@@ -118,7 +128,7 @@ def check_sharded(params: Sequence[Any]) -> None:
 
 def check_passes(losses: Sequence[Tensor | None], kept: Sequence[Tensor]) -> None:
     """Raises ValueError where torch would reduce gradients of different tasks together, or none at all."""
-    if all(local(p) is p for p in kept):
+    if none_sharded(kept) or all(local(p) is p for p in kept):
         return
     if any(loss is None for loss in losses):
         raise ValueError(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mtlcore._rows import Rows, SparseRows
-from mtlcore._sharded import like, local, over_parts
+from mtlcore._sharded import like, local, none_sharded, over_parts
 from mtlcore._touched import added, aligned, numbers, with_numbers
 from mtlcore._weighted_sums import plain_sum, weighted_rows
 
@@ -84,11 +84,11 @@ def check_unchanged(params: Iterable[Tensor], before: str, remedy: str) -> None:
         before: The call that needs them, for the message.
         remedy: What to do instead, for the message.
     """
-    held = [(p, record) for p in params if (record := record_of(p)) is not None and p.grad is not None]
-    watched = [(p, record) for p, record in held if record.norm is not None and p.grad is record.grad]
+    held = [(p, grad, record) for p in params if (record := record_of(p)) is not None and (grad := p.grad) is not None]
+    watched = [(p, record) for p, grad, record in held if record.norm is not None and grad is record.grad]
     uncounted = _changed_uncounted(watched) if watched else ()
-    for p, record in held:
-        if p.grad is record.grad and p.grad._version == record.version and p not in uncounted:
+    for p, grad, record in held:
+        if grad is record.grad and grad._version == record.version and (not uncounted or p not in uncounted):
             continue
         if not holds_something(p.grad):
             forget(p, keep_memory=True)  # cleared without `set_to_none`
@@ -197,7 +197,7 @@ def forget(p: Any, keep_memory: bool = False) -> None:
     attributes = vars(p)
     if not attributes:  # as most parameters are, where nobody keeps their gradients apart
         return
-    record = record_of(p)
+    record = attributes.get("task_record")
     rows = record.rows if record is not None and keep_memory else None
     for name in _ATTRIBUTES:
         attributes.pop(name, None)
@@ -233,10 +233,11 @@ def begin(params: Sequence[Tensor], num_tasks: int, unscaled: bool = False) -> N
     Raises:
         ValueError: Before anything changes.
     """
+    for p in params:
+        record = record_of(p)
+        if record is not None and p.grad is not record.grad:  # taken away, and perhaps made anew by another pass
+            forget(p)
     params = [p for p in params if vars(p)]  # only these may hold something
-    stale = [p for p in params if (record := record_of(p)) is not None and p.grad is not record.grad]
-    for p in stale:  # taken away, and perhaps made anew by another backward pass
-        forget(p)
     check_unchanged(
         params,
         "more task gradients are added",
@@ -259,24 +260,22 @@ def begin(params: Sequence[Tensor], num_tasks: int, unscaled: bool = False) -> N
 
 
 @torch.no_grad()
-def attach(
-    rows: Rows | SparseRows, reached: Sequence[Sequence[bool]], totals: Sequence[Tensor], **changes: Any
-) -> None:
+def attach(rows: Rows | SparseRows, totals: Sequence[Tensor], **changes: Any) -> None:
     """Gives the parameters of a new table their task gradients, and ``p.grad`` their sum beside what it held before.
 
     Args:
-        rows: The table.
-        reached: T flags of each parameter; one that no task reached gets nothing.
+        rows: The table; a parameter that no task reached gets nothing.
         totals: The sum for each parameter.
         changes: To the record.
     """
-    for p, view, total, flags in zip(rows.params, rows.views(), totals, reached, strict=True):
+    whole = none_sharded(rows.params)
+    for p, view, total, flags in zip(rows.params, rows.views(), totals, rows.reached, strict=True):
         if True in flags:
             others, grad, task_grad, norm = p.grad, total.data, view, None  # `data`: a version counter of its own
             if others is not None:
                 others = local(others)
                 grad = added(grad, others)
-            if local(p) is not p:
+            if not whole:
                 grad, task_grad = like(p, grad), like(p, view)
                 norm = norm_of(grad)
             p.grad, attributes = grad, vars(p)

@@ -48,14 +48,30 @@ def at(p: Tensor, like: Tensor) -> Tensor:
     return p.index_select(0, like._indices()[0]) if like.is_sparse else local(p)
 
 
-def put(p: Tensor, value: Tensor) -> None:
-    """Gives a parameter other numbers: another memory, or in its own touched rows of a table, or a part of a whole."""
-    if value.is_sparse:
-        p.data.index_copy_(0, value._indices()[0], value._values())
-    elif local(p) is p:
-        p.data = value
-    else:  # torch gathers from this memory
-        local(p).copy_(value)
+Moved = Sequence[tuple[Tensor, Tensor]]
+"""Parameters, each with other numbers for it that are in this process; sparse where only touched rows move."""
+
+
+def put(moved: Moved) -> None:
+    """Gives parameters other numbers: another memory, or in its own touched rows of a table, or a part of a whole."""
+    for p, value in moved:
+        if value.is_sparse:
+            p.data.index_copy_(0, value._indices()[0], value._values())
+        elif local(p) is p:
+            p.data = value
+        else:  # torch gathers from this memory
+            local(p).copy_(value)
+
+
+def held(moved: Moved) -> Moved:
+    """Returns what `put` would overwrite, to put it back."""
+    before = []
+    for p, value in moved:
+        if value.is_sparse:
+            before.append((p, with_numbers(value, at(p.data, value))))
+        else:
+            before.append((p, p.data if local(p) is p else local(p).clone()))
+    return before
 
 
 def added(a: Tensor, b: Tensor) -> Tensor:

@@ -29,7 +29,9 @@ def weighted_sums(task_grads: Sequence[Tensor], weights: Tensor | None) -> list[
     for g in task_grads:
         if g.ndim == 2 and weights.ndim == 1 and g.numel() < _FEW:
             w = weights.to(g.device, g.dtype)
-            sums.append(torch.mv(g.masked_fill((w == 0).unsqueeze(1), 0).t(), w))
+            if not surely_nonzero(w):
+                g = g.masked_fill((w == 0).unsqueeze(1), 0)
+            sums.append(torch.mv(g.t(), w))
             continue
         num_tasks, *shape = g.shape
         lead = shape[: weights.ndim] if len(shape) > weights.ndim else shape[: weights.ndim - 1]
@@ -41,6 +43,11 @@ def weighted_sums(task_grads: Sequence[Tensor], weights: Tensor | None) -> list[
         total = embedding_bag(rows, g.reshape(num_tasks * bags, size), offsets, mode="sum", per_sample_weights=factors)
         sums.append(total.masked_fill_(nothing, 0).reshape(shape))
     return sums
+
+
+def surely_nonzero(weights: Tensor) -> bool:
+    """Says whether no weight is 0, where that can be seen: on the host. Elsewhere to look would wait for the device."""
+    return weights.device.type == "cpu" and 0 not in weights.reshape(-1).tolist()
 
 
 def _plan(weights: Tensor, bags: int) -> _Plan:
@@ -74,13 +81,19 @@ def weighted_rows(task_grad: Tensor, weights: Tensor) -> Tensor:
     return with_numbers(task_grad, torch.where(view == 0, 0, values) * view)
 
 
-def scaled(grad: Tensor, weight: Tensor) -> Tensor:
-    """Returns ``weight`` [] or [R] times a gradient [*shape]; zeros where the weight is 0, whatever stands there."""
+def scaled(grad: Tensor, weight: Tensor, nonzero: bool = False) -> Tensor:
+    """Returns ``weight`` [] or [R] times a gradient [*shape]; zeros where the weight is 0, whatever stands there.
+
+    Nothing is to be done for that where it is known to be ``nonzero`` in the gradient's precision.
+    """
     if weight.ndim and grad.is_sparse:
         grad = grad.to_dense()  # for its rows are of several runs
     values = numbers(grad)
-    weight = weight.to(values.device, values.dtype).reshape(weight.shape + (1,) * (values.ndim - 1) * weight.ndim)
-    return with_numbers(grad, (values * weight).masked_fill_(weight == 0, 0))
+    weight = weight.to(values.device, values.dtype)
+    if weight.ndim:
+        weight = weight.reshape(weight.shape + (1,) * (values.ndim - 1))
+    product = values * weight
+    return with_numbers(grad, product if nonzero else product.masked_fill_(weight == 0, 0))
 
 
 def task_weight_view(weights: Tensor, task_grad: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ from torch.optim.rmsprop import rmsprop
 
 from mtlcore._adatask import AdaTaskOptimizer, TaskWeights, hyper_parameters
 from mtlcore._adatask_checks import Group
+from mtlcore._task_state import Columns
 
 __all__ = ["AdaTaskAdagrad", "AdaTaskAdam", "AdaTaskAdamW", "AdaTaskRMSprop"]
 
@@ -107,16 +108,14 @@ class AdaTaskAdam(AdaTaskOptimizer):
         """Returns the moments, all beginning at 0."""
         return dict.fromkeys(("exp_avg", "exp_avg_sq") + ("max_exp_avg_sq",) * group["amsgrad"], 0.0)
 
-    def update(
-        self, group: Group, params: list[Tensor], grads: list[Tensor], state: dict[str, list[Tensor]], options: Group
-    ) -> None:
+    def update(self, group: Group, params: list[Tensor], grads: list[Tensor], state: Columns, options: Group) -> None:
         """Calls torch's adam, or directly its fused kernel: what is around that takes longer than few numbers."""
         beta1, beta2 = group["betas"]
         options |= {"amsgrad": group["amsgrad"], "beta1": beta1, "beta2": beta2, "eps": group["eps"]}
         first, second, largest = state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq", [])
         if options["fused"] and isinstance(options["lr"], float) and len({(p.dtype, p.device) for p in params}) == 1:
             del options["foreach"], options["fused"]
-            torch._foreach_add_(state["step"], 1)
+            torch._foreach_add_(state["counts"], 1)
             kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
             kernel(params, grads, first, second, largest, state["step"], **options)
         else:
@@ -204,9 +203,7 @@ class AdaTaskAdagrad(AdaTaskOptimizer):
         """Returns the sum of squares and what it begins at."""
         return {"sum": group["initial_accumulator_value"]}
 
-    def update(
-        self, group: Group, params: list[Tensor], grads: list[Tensor], state: dict[str, list[Tensor]], options: Group
-    ) -> None:
+    def update(self, group: Group, params: list[Tensor], grads: list[Tensor], state: Columns, options: Group) -> None:
         """Calls torch's adagrad."""
         adagrad(params, grads, state["sum"], state["step"], lr_decay=group["lr_decay"], eps=group["eps"], **options)
 
@@ -274,9 +271,7 @@ class AdaTaskRMSprop(AdaTaskOptimizer):
         wanted = {"square_avg": True, "momentum_buffer": group["momentum"] > 0, "grad_avg": group["centered"]}
         return {name: 0.0 for name, used in wanted.items() if used}
 
-    def update(
-        self, group: Group, params: list[Tensor], grads: list[Tensor], state: dict[str, list[Tensor]], options: Group
-    ) -> None:
+    def update(self, group: Group, params: list[Tensor], grads: list[Tensor], state: Columns, options: Group) -> None:
         """Calls torch's rmsprop."""
         options = {name: value for name, value in options.items() if name != "fused"}
         rmsprop(

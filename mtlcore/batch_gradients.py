@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 
 import torch
 from torch import Tensor, nn
 
 from mtlcore._checks import Shared, check_runs, check_shared
-from mtlcore._passes import backward_passes, graph_leaves
+from mtlcore._passes import Graph, backward_passes
 from mtlcore._rows import Rows, SparseRows, grouped
-from mtlcore._sharded import as_sharded, like, local
+from mtlcore._sharded import as_sharded, check_sharded, like, local
 from mtlcore._task_record import begin, new_rows, task_grad_of
 from mtlcore._touched import added, numbers, settled, with_numbers
-from mtlcore._weighted_sums import scaled
+from mtlcore._weighted_sums import scaled, surely_nonzero
 from mtlcore.task_gradients import add_rows
 
 
@@ -22,9 +22,8 @@ class Gradients:
     """The gradients of one mini-batch: of shared parameters in tables, of heads task by task."""
 
     tables: list[Rows | SparseRows]
-    reached: dict[Tensor, list[bool]]  # T flags of each shared parameter; rows of tasks that do not reach it are zero
     heads: dict[Tensor, list[Tensor | None]]  # T rows [*shape] each; None where a task does not reach the head
-    eps: float  # the coarsest rounding of the parameters, the losses and what was computed on the way
+    graph: Graph  # of the losses
     scale: Tensor | None = None  # of a gradient scaler, which expects it in p.grad
 
     @classmethod
@@ -41,35 +40,32 @@ class Gradients:
         """
         check_runs(losses, shared)
         begin(shared, len(losses), unscaled=scale is not None)
-        leaves, hides, eps = graph_leaves(losses)
-        if hides:
-            leaves += [p for p in as_sharded(model.parameters()) if p.requires_grad]
-        ours = set(shared)
-        heads = [p for p in dict.fromkeys(leaves) if p not in ours]
+        graph, ours = Graph(losses), set(shared)
+        leaves = graph.leaves
+        check_sharded(leaves)
+        if graph.hides_leaves():
+            leaves = leaves + [p for p in as_sharded(model.parameters()) if p.requires_grad]
+        heads: dict[Tensor, list[Tensor | None]] = {p: [None] * len(losses) for p in leaves if p not in ours}
         # A table's parameters all have earlier gradients to add to, or none of them has.
-        fresh = [p for p in shared if task_grad_of(p) is None]
         more = [p for p in shared if task_grad_of(p) is not None]
+        fresh = [p for p in shared if task_grad_of(p) is None] if more else shared
         tables = [new_rows(group, len(losses)) for group in [*grouped(fresh), *grouped(more)]]
-        ordered = [p for rows in tables for p in rows.params]
-        reached: dict[Tensor, list[bool]] = {p: [False] * len(losses) for p in ordered}
-        head_rows: dict[Tensor, list[Tensor | None]] = {p: [None] * len(losses) for p in heads}
+        kept = [*(p for rows in tables for p in rows.params), *heads]
 
-        def take(t: int, grads: list[Tensor | None]) -> None:
-            for flags, grad in zip(reached.values(), grads, strict=False):
-                flags[t] = grad is not None
+        def take(t: int, grads: Sequence[Tensor | None]) -> None:
             start = 0
             for rows in tables:
                 rows.write(t, grads[start : start + len(rows.params)])
                 start += len(rows.params)
-            for p, grad in zip(heads, grads[start:], strict=True):
-                head_rows[p][t] = None if grad is None else settled(grad)
+            for row, grad in zip(heads.values(), grads[start:], strict=True):
+                row[t] = None if grad is None else settled(grad)
 
         larger = losses if scale is None else [None if loss is None else loss * scale for loss in losses]
-        backward_passes(larger, [*ordered, *heads], take)
-        gradients = cls([done for rows in tables for done in rows.finish()], reached, head_rows, eps, scale)
+        backward_passes(larger, kept, take)
+        gradients = cls([done for rows in tables for done in rows.finish()], heads, graph, scale)
         if scale is not None:
             for_all = [numbers(rows.table) for rows in gradients.reached_tables]
-            for grads in head_rows.values():
+            for grads in heads.values():
                 # Autograd may hand the same numbers to two embedding tables, so theirs are copied.
                 grads[:] = [g if g is None or not g.is_sparse else with_numbers(g, g._values().clone()) for g in grads]
                 for_all += [numbers(grad) for grad in grads if grad is not None]
@@ -77,9 +73,14 @@ class Gradients:
         return gradients
 
     @property
+    def reached(self) -> dict[Tensor, Sequence[bool]]:
+        """T flags of each shared parameter."""
+        return {p: flags for rows in self.tables for p, flags in zip(rows.params, rows.reached, strict=True)}
+
+    @cached_property
     def reached_tables(self) -> list[Rows | SparseRows]:
         """The tables of parameters that some task reaches."""
-        return [rows for rows in self.tables if any(True in self.reached[p] for p in rows.params)]
+        return [rows for rows in self.tables if any(True in flags for flags in rows.reached)]
 
     @property
     def first(self) -> Tensor:
@@ -98,8 +99,10 @@ class Gradients:
 
     def row(self, task: int, with_heads: bool) -> dict[Tensor, Tensor]:
         """Returns one task's gradient [*shape] of each parameter that it reaches."""
-        pairs = (pair for rows in self.reached_tables for pair in zip(rows.params, rows.row(task), strict=True))
-        grads = {p: grad for p, grad in pairs if self.reached[p][task]}
+        grads: dict[Tensor, Tensor] = {}
+        for rows in self.reached_tables:
+            each = zip(rows.params, rows.row(task), rows.reached, strict=True)
+            grads |= {p: grad for p, grad, flags in each if flags[task]}
         if with_heads:
             grads |= {p: row for p, rows in self.head_parameters.items() if (row := rows[task]) is not None}
         return grads
@@ -108,10 +111,12 @@ class Gradients:
     def add_to_parameters(self, weights: Tensor, scales_heads: bool, weighed_by: str = "combine") -> None:
         """Adds task gradients, and their sum with weights [T] or [T, R], to the parameters; heads get the sum alone."""
         for rows in self.tables:
-            add_rows(rows, [self.reached[p] for p in rows.params], weights, weighed_by, self.scale)
+            add_rows(rows, weights, weighed_by, self.scale)
         factors = (weights if scales_heads else torch.ones_like(weights)).unbind()
+        nonzero = {dtype: surely_nonzero(weights.to(dtype)) for dtype in {p.dtype for p in self.heads}}
         for p, grads in self.heads.items():
-            parts = [scaled(grad, factor) for grad, factor in zip(grads, factors, strict=True) if grad is not None]
+            each = zip(grads, factors, strict=True)
+            parts = [scaled(grad, factor, nonzero[p.dtype]) for grad, factor in each if grad is not None]
             if parts:
                 total = reduce(added, parts)
                 total = total if self.scale is None else total * self.scale

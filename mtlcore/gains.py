@@ -6,7 +6,7 @@ r"""Main-task gains: by how much a trial step along each task's gradient lowers 
     \theta'_t = \theta - a \nabla L_t \;\text{(trial rule "sgd")}
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,12 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mtlcore._checks import check_losses
-from mtlcore._passes import backward_passes, graph_leaves
-from mtlcore._sharded import local, over_parts, over_processes
-from mtlcore._touched import at, numbers, product, settled, with_numbers
+from mtlcore._passes import Graph, backward_passes
+from mtlcore._sharded import check_sharded, local, over_parts, over_processes
+from mtlcore._touched import Moved, at, numbers, product, settled, with_numbers
 from mtlcore.batch_gradients import Gradients
 from mtlcore.trial_steps import learning_rates, optimizer_trial
-from mtlcore.trials import LossesFn, Moved, Replay, own_containers
+from mtlcore.trials import LossesFn, Replay, own_containers
 
 # An exact gain counts where the largest of its batch is at least this many times the rounding of the main loss, so that
 # the weights are good to about 1 %; our design.
@@ -54,7 +54,7 @@ class GainMeter:
             before = losses[self._main_task]
         else:
             batch = gain_batch
-            with replay.again({}):
+            with replay.again(()):
                 before = self._main_loss(batch).detach()
         gains = torch.stack([before - self._after(gradients, t, batch, replay, before) for t in range(len(losses))])
         if local(gradients.first) is gradients.first:
@@ -76,17 +76,17 @@ class GainMeter:
         Of several processes it is the mean of their losses. The graph does not show what a custom function or a
         reentrant checkpoint computes inside.
         """
-        with replay.again({}), _HalfPrecision() as precision:  # type: ignore[no-untyped-call]
+        with replay.again(()), _HalfPrecision() as precision:  # type: ignore[no-untyped-call]
             loss = self._main_loss(batch).detach()
         return over_processes(loss, gradients.first), precision.eps
 
     def halved(self, gradients: Gradients, batch: Any, replay: Replay) -> Tensor:
         """Returns the main loss after half of the main task's trial step, as `repeated`."""
         with torch.no_grad():
-            moved = {
-                p: with_numbers(value, torch.lerp(at(p, value), numbers(value), 0.5))
-                for p, value in self._trial(gradients, self._main_task).items()
-            }
+            moved = [
+                (p, with_numbers(value, torch.lerp(at(p, value), numbers(value), 0.5)))
+                for p, value in self._trial(gradients, self._main_task)
+            ]
         with replay.again(moved):
             return over_processes(self._main_loss(batch).detach(), gradients.first)
 
@@ -98,9 +98,7 @@ class GainMeter:
         if self._own_step:
             mine = main if main is not None else gradients.row(self._main_task, self._moves_heads)
             for t in range(len(losses)):
-                grads = gradients.row(t, self._moves_heads)
-                moved = optimizer_trial(self._trial_step, grads, t, gradients.reached)  # type: ignore[arg-type]
-                for p, value in moved.items():
+                for p, value in self._trial(gradients, t):
                     if p in mine:
                         gains[t] += product(mine[p], local(p).detach() - value, losses.shape[1:])
             return over_parts(gains, gradients.first)
@@ -129,21 +127,22 @@ class GainMeter:
         """Returns the trial values [*shape] of the parameters that a task's trial step moves."""
         grads = gradients.row(task, self._moves_heads)
         if self._own_step:
-            return optimizer_trial(self._trial_step, grads, task, gradients.reached) if grads else {}  # type: ignore[arg-type]
-        rates = learning_rates(self._trial_step)
-        return stepped(grads, rates)
+            return optimizer_trial(self._trial_step, grads, task, gradients.reached) if grads else ()  # type: ignore[arg-type]
+        return stepped(grads, learning_rates(self._trial_step))
 
     def _main_gradient(self, gradients: Gradients, gain_batch: Any, replay: Replay | None) -> dict[Tensor, Tensor]:
         """Returns the gradient [*shape] of the main loss on ``gain_batch`` for each parameter that it reaches."""
         found: dict[Tensor, Tensor] = {}
 
-        def take(_: int, grads: list[Tensor | None]) -> None:
+        def take(_: int, grads: Sequence[Tensor | None]) -> None:
             found.update({p: settled(grad) for p, grad in zip(leaves, grads, strict=True) if grad is not None})
 
         assert replay is not None
-        with replay.again({}), torch.enable_grad():
+        with replay.again(()), torch.enable_grad():
             losses = check_losses([self._main_loss(gain_batch)])
-            leaves = list(dict.fromkeys([*gradients.reached, *gradients.heads, *graph_leaves(losses)[0]]))
+            more = Graph(losses).leaves
+            check_sharded(more)
+            leaves = list(dict.fromkeys([*gradients.reached, *gradients.heads, *more]))
             backward_passes(losses, leaves, take)
         return found
 
@@ -170,16 +169,16 @@ def resolution(loss: Tensor, eps: float) -> Tensor:
 
 def stepped(grads: Mapping[Tensor, Tensor], rates: Mapping[Tensor, float | Tensor]) -> Moved:
     """Returns p - rate * grad in one pass over the memory; of a sparse gradient, at the touched rows only."""
-    moved: Moved = {}
-    alike: dict[float, list[Tensor]] = {}  # parameters that one operation moves
+    moved: list[tuple[Tensor, Tensor]] = []
+    alike: dict[float, list[tuple[Tensor, Tensor]]] = {}  # parameters and gradients that one operation takes
     for p, grad in grads.items():
         rate = rates[p]
         if isinstance(rate, Tensor):
-            moved[p] = with_numbers(grad, torch.addcmul(at(p, grad), numbers(grad), rate, value=-1))
+            moved.append((p, with_numbers(grad, torch.addcmul(at(p, grad), numbers(grad), rate, value=-1))))
         else:
-            alike.setdefault(rate, []).append(p)
-    for rate, params in alike.items():
-        now, move = [at(p, grads[p]) for p in params], [numbers(grads[p]) for p in params]
-        for p, values in zip(params, torch._foreach_add(now, move, alpha=-rate), strict=True):
-            moved[p] = with_numbers(grads[p], values)
+            alike.setdefault(rate, []).append((p, grad))
+    for rate, pairs in alike.items():
+        now, move = [at(p, grad) for p, grad in pairs], [numbers(grad) for _, grad in pairs]
+        each = zip(pairs, torch._foreach_add(now, move, alpha=-rate), strict=True)
+        moved += [(p, with_numbers(grad, values)) for (p, grad), values in each]
     return moved

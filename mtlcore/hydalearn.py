@@ -22,16 +22,12 @@ from torch.optim import Optimizer
 
 from mtlcore._checks import Shared, check_losses, check_main_task, check_option, check_shared
 from mtlcore._eager import eager
-from mtlcore._sharded import as_sharded, local, over_processes
-from mtlcore._telling import tell
+from mtlcore._sharded import as_sharded, local
 from mtlcore.batch_gradients import Gradients, check_members, trainable
-from mtlcore.gains import GainMeter, resolution
+from mtlcore.checked_gains import CheckedGains
+from mtlcore.gains import GainMeter
 from mtlcore.trial_steps import check_trial_optimizer, unwrapped
 from mtlcore.trials import LossesFn, Replay, own_containers
-
-CHECK_EVERY = 100  # calls; how often a trial of nothing and one of half a step check that trials measure gains
-HALF = 1e-4  # a machine epsilon above this is that of bfloat16 or float16
-SMOOTH = 0.05  # the part of a gain that half a step may miss
 
 
 class HydaLearnStep(NamedTuple):
@@ -143,10 +139,9 @@ class HydaLearn:
             )
         self.model, self.losses_fn, self.main_task, self.gain = model, losses_fn, main_task, gain
         self.negative, self.normalise, self.scale_heads = negative, normalise, scale_heads
-        self._meter = GainMeter(model, losses_fn, main_task, trial_step, trial_moves, trial_rule)
-        self._told = self._warned = False
-        self._calls, self._eps = 0, 0.0  # and the coarsest rounding that the last check saw
-        self._found: list[Tensor | None] = [None] * 3  # what the last calls noticed, on the host soon
+        self._gains = CheckedGains(
+            GainMeter(model, losses_fn, main_task, trial_step, trial_moves, trial_rule), main_task
+        )
 
     @property
     def shared(self) -> list[Tensor]:
@@ -192,81 +187,16 @@ class HydaLearn:
         present = next(loss.detach() for loss in losses if loss is not None)
         each = [torch.full_like(present, torch.nan) if loss is None else loss.detach() for loss in losses]
         values = torch.stack(each)  # [T] or [T, R]
-        values, gains = self._gains(values, gradients, batch, gain_batch, replay)
+        measured = self._gains.exact if self.gain == "exact" else self._gains.first_order
+        values, gains = measured(values, gradients, batch, gain_batch, replay)
         weights = gain_weights(gains, self.main_task, self.negative, self.normalise)
         gradients.add_to_parameters(weights, self.scale_heads, "HydaLearn")
         return HydaLearnStep(values, gains, weights)
 
-    def _gains(
-        self, values: Tensor, gradients: Gradients, batch: Any, gain_batch: Any, replay: Replay | None
-    ) -> tuple[Tensor, Tensor]:
-        checks = replay is not None and self._calls % CHECK_EVERY == 0
-        self._calls += 1
-        if replay is not None and checks:
-            again, self._eps = self._meter.repeated(gradients, batch if gain_batch is None else gain_batch, replay)
-            if gain_batch is None:
-                before = over_processes(values[self.main_task], gradients.first)
-            else:
-                before, _ = self._meter.repeated(gradients, gain_batch, replay)
-            self._watch(1, (again - before).abs() > resolution(before, max(gradients.eps, self._eps)))
-        eps = max(gradients.eps, self._eps)
-        half = eps > HALF
-        if self.gain == "first_order" or half:
-            if self.gain == "exact":
-                self._tell("in bfloat16 or float16 the rounding of the losses hides them")
-            gains = self._meter.first_order(values, gradients, gain_batch, replay)
-            return over_processes(values, gradients.first), gains
-        assert replay is not None
-        values, exact, before = self._meter.exact(values, gradients, batch, gain_batch, replay)
-        first = torch.zeros_like(exact)
-        if gain_batch is None:
-            first = self._meter.first_order(values, gradients, None, None)
-        lost = exact.abs().amax(0) < resolution(before, eps)  # [] or [R]; not where a gain is NaN
-        self._watch(0, lost)
-        if checks and gain_batch is None and eps > torch.finfo(torch.float64).eps:
-            # What a smooth loss leaves of the gain beyond first order falls to a quarter with half the step.
-            gain, linear = exact[self.main_task], first[self.main_task]
-            rest = before - self._meter.halved(gradients, batch, replay) - linear / 2
-            self._watch(2, (rest - (gain - linear) / 4).abs() > SMOOTH * linear.abs() + resolution(before, eps))
-        return values, torch.where(lost, first, exact)
-
-    def _watch(self, what: int, found: Tensor) -> None:
-        """Tells what was found: at once on the host, one call later elsewhere, so that nothing waits."""
-        if found.is_meta:
-            return
-        flags = [self._found[what], found.any().to("cpu", non_blocking=True)]
-        self._found[what] = flags[1]
-        if not any(bool(flag) for flag in (flags if found.device.type == "cpu" else flags[:1]) if flag is not None):
-            return
-        if what == 0:
-            self._tell("they were below the rounding of the main loss in at least one batch")
-        elif what == 1:
-            raise ValueError(
-                "Parameter `losses_fn` should give the same main loss when it is called again with the same random "
-                "numbers, buffers and batch. Found another one. Keep what it changes in buffers or attributes of the "
-                'model, and draw from global generators; or use gain = "first_order".'
-            )
-        elif not self._warned:
-            self._warned = True
-            tell(
-                "HydaLearn's exact gains are not those of a smooth loss: half of the main task's trial step does not "
-                "gain what it should. Either rounding hides them (half precision inside a compiled or custom function, "
-                "large losses that nearly cancel), or the trial step is too long for the curvature. Pass "
-                'gain="first_order", another trial_step, or float64.',
-            )
-
-    def _tell(self, why: str) -> None:
-        if not self._told:
-            self._told = True
-            tell(
-                f"HydaLearn's exact gains could not be measured: {why}. First-order gains took their place (with a "
-                'gain_batch in float32: the main task alone). Pass gain="first_order", a larger trial_step, or float32 '
-                "or float64 parameters without autocast.",
-            )
-
     def _check_members(self, gradients: Gradients) -> None:
         """Raises ValueError where a shared parameter that no task reaches was replaced by another."""
-        unreached = [p for p, flags in gradients.reached.items() if not any(flags)]
+        each = (pair for rows in gradients.tables for pair in zip(rows.params, rows.reached, strict=True))
+        unreached = [p for p, flags in each if True not in flags]
         if unreached:
             members = set(as_sharded(self.model.parameters()))
             gone = sum(p not in members for p in unreached)
@@ -301,6 +231,6 @@ def gain_weights(gains: Tensor, main_task: int, negative: str = "clamp", normali
     else:
         scale = gains.abs().sum(0)
     alone = torch.zeros_like(gains)
-    alone[main_task] = 1
+    alone.select(0, main_task).fill_(1)
     weights = torch.where(positive, gains / scale, alone)
     return weights * len(gains) if normalise == "tasks" else weights

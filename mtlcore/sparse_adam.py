@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.optim._functional import sparse_adam
 from torch.optim.optimizer import ParamsT
 
-from mtlcore._adatask import AdaTaskOptimizer, Kernel, TaskWeights, hyper_parameters
+from mtlcore._adatask import AdaTaskOptimizer, TaskWeights, hyper_parameters
 from mtlcore._adatask_checks import Group
+from mtlcore._task_state import Columns, Kernel
 from mtlcore._touched import at, coo, no_rows, per_task, with_numbers
 
 
@@ -82,16 +83,14 @@ class AdaTaskSparseAdam(AdaTaskOptimizer):
         """Returns the moments, all beginning at 0."""
         return {"exp_avg": 0.0, "exp_avg_sq": 0.0}
 
-    def update(
-        self, group: Group, params: list[Tensor], grads: list[Tensor], state: dict[str, list[Tensor]], options: Group
-    ) -> None:
+    def update(self, group: Group, params: list[Tensor], grads: list[Tensor], state: Columns, options: Group) -> None:
         """Calls torch's sparse_adam, on copies of the touched rows: it goes five times through the memory of a table.
 
         A sparse tensor in the place of a parameter takes the update alone.
         """
         numbers = {"eps": group["eps"], "lr": float(options["lr"]), "maximize": options["maximize"]}
         beta1, beta2 = group["betas"]
-        torch._foreach_add_(state["step"], 1)  # which torch's function leaves to its caller
+        torch._foreach_add_(state["counts"], 1)  # which torch's function leaves to its caller
         each = zip(params, state["exp_avg"], state["exp_avg_sq"], grads, state["step"], strict=True)
         for *tables, grad, step in each:
             grad = grad.coalesce()
@@ -107,7 +106,7 @@ class AdaTaskSparseAdam(AdaTaskOptimizer):
         for p in params:
             task_grad, weights = self.task_gradients_and_weights(p, group)
             grads = per_task(task_grad)
-            (rows,) = self._rows_of([p], group, (len(grads),), kernel)
+            columns = self.columns([p], group, (len(grads),), kernel)
             reached = getattr(p, "task_reached", None) or (True,) * len(grads)
             factors = weights.tolist() if isinstance(weights, Tensor) else weights or (1.0,) * len(grads)
             # In half precision the tasks' updates are summed up apart first, as by the other optimizers.
@@ -115,7 +114,8 @@ class AdaTaskSparseAdam(AdaTaskOptimizer):
             place = no_rows(p) if apart else p
             for t, grad in enumerate(grads):
                 if reached[t]:
-                    self._update(group, [place], [grad], [rows[t]], kernel, group["lr"] * factors[t], 0.0)
+                    options = {"lr": group["lr"] * factors[t], "maximize": group["maximize"]}
+                    self.update(group, [place], [grad], columns[t], options)
             if apart:
                 p.add_(place.coalesce())
         return ordinary

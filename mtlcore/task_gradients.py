@@ -89,15 +89,13 @@ def task_backward(losses: Losses, shared: Shared) -> None:
     sparse = [[p] for p, task_grad in earlier if task_grad is not None and task_grad.is_sparse]
     tables = [new_rows(group, len(losses)) for group in (*grouped(fresh), *sparse)]
     kept = [*more, *(p for rows in tables for p in rows.params)]
-    reached = [[False] * len(losses) for _ in kept]
+    reached = [[False] * len(losses) for _ in more]
     parts = {i: contributions(p).clone() for i, p in enumerate(more) if getattr(p, "task_weights", None) is not None}
 
-    def take(t: int, grads: list[Tensor | None]) -> None:
-        for i, grad in enumerate(grads):
-            if grad is None:
-                continue
-            reached[i][t] = True
-            if i < len(more):  # added in place, for a second table would take as much memory again
+    def take(t: int, grads: Sequence[Tensor | None]) -> None:
+        for i, grad in enumerate(grads[: len(more)]):  # added in place: a second table would take as much memory again
+            if grad is not None:
+                reached[i][t] = True
                 local(more[i].task_grad)[t] += grad  # type: ignore[attr-defined]
                 if i in parts:
                     parts[i][t] += grad
@@ -112,32 +110,30 @@ def task_backward(losses: Losses, shared: Shared) -> None:
             if any(reached[i]):
                 mark_reached(p, reached[i])
                 seal_sum(p, **({"parts": parts[i]} if i in parts else {}))
-        flags = dict(zip(kept, reached, strict=True))
         for rows in tables:
             for table in rows.finish():
-                add_rows(table, [flags[p] for p in table.params])
+                add_rows(table)
 
 
 @torch.no_grad()
 def add_rows(
     rows: Rows | SparseRows,
-    reached: Sequence[Sequence[bool]],
     weights: Tensor | None = None,
     weighed_by: str = "",
     scale: Tensor | None = None,
 ) -> None:
     """Adds a table to its parameters, all of which have earlier task gradients, or none of which has.
 
-    One that no task reached, by its T flags, is passed over; ``p.grad`` gets the sum with weights [T] or [T, R] (None =
+    One that no task reached is passed over; ``p.grad`` gets the sum with weights [T] or [T, R] (None =
     ones) that somebody gave, times a gradient scaler's scale.
     """
-    if not any(True in flags for flags in reached):
+    if not any(True in flags for flags in rows.reached):
         return
     if task_grad_of(rows.params[0]) is None:
         totals = rows.totals(weights, scale)
-        attach(rows, reached, totals, weighed_by=weighed_by, unscaled=scale is not None, scale=scale)
+        attach(rows, totals, weighed_by=weighed_by, unscaled=scale is not None, scale=scale)
     else:
-        for p, view, flags in zip(rows.params, rows.views(), reached, strict=True):
+        for p, view, flags in zip(rows.params, rows.views(), rows.reached, strict=True):
             if True in flags:
                 changes: dict[str, Any] = {"weighed_by": weighed_by} if weighed_by else {}
                 if contributions(p) is not local(task_grad_of(p)) or weights is not None:
@@ -146,8 +142,8 @@ def add_rows(
                 p.task_grad = like(p, added(local(p.task_grad), view))  # type: ignore[attr-defined]
                 mark_reached(p, flags)
                 seal_sum(p, **changes)
-    for p, flags in zip(rows.params, reached, strict=True):
-        if True in flags and weights is not None:
+    for p, flags in zip(rows.params, rows.reached, strict=True) if weights is not None else ():
+        if True in flags:
             p.task_weights = weights  # type: ignore[attr-defined]
 
 

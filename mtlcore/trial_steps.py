@@ -54,7 +54,7 @@ def learning_rates(trial_step: float | Optimizer) -> Mapping[Tensor, float | Ten
 @torch.no_grad()
 def optimizer_trial(
     optimizer: Optimizer, grads: dict[Tensor, Tensor], task: int, shared: Collection[Tensor]
-) -> dict[Tensor, Tensor]:
+) -> list[tuple[Tensor, Tensor]]:
     """Returns where the optimizer's own step on the gradients of ``task`` alone would put the parameters.
 
     A shadow of the optimizer steps on copies of parameters and state, without hooks (a learning-rate scheduler or
@@ -81,7 +81,7 @@ def optimizer_trial(
     clones = {p: p.detach().clone() for p in grads}
     shadow = object.__new__(type(optimizer))  # `copy.copy` would drop what an optimizer keeps outside its state_dict
     shadow.__dict__ = {
-        k: v for k, v in vars(optimizer).items() if k not in ("step", "_rows")
+        k: v for k, v in vars(optimizer).items() if k not in ("step", "_columns")
     }  # a scheduler's `step` is bound to the original, and AdaTask's views are of its own state
     shadow._optimizer_step_pre_hooks = OrderedDict()
     shadow._optimizer_step_post_hooks = OrderedDict()
@@ -101,4 +101,4 @@ def optimizer_trial(
             else:
                 clones[p].grad = like(p, grads[p])
     type(optimizer).step(shadow)
-    return {p: local(clone) for p, clone in clones.items()}
+    return [(p, local(clone)) for p, clone in clones.items()]

@@ -24,13 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mtlcore._sharded import local, reshard
-from mtlcore._touched import at, put, with_numbers
+from mtlcore._sharded import reshard
+from mtlcore._touched import Moved, held, put
 
 LossesFn = Callable[[Any, Any], Sequence[Tensor | None] | Tensor]
-Moved = dict[Tensor, Tensor]  # parameter -> its trial value, here; sparse where only touched rows move
-
 _MODULE = frozenset(vars(nn.Module())) - {"training"}  # what torch's own code keeps in every module
+
+
+_READ_ONLY = (Tensor, str, int, float, type(None))  # of a batch
 
 
 class Replay:
@@ -80,23 +81,18 @@ class Replay:
         now = _ModuleState(self._modules, clones=False)
         drawn = [g for g in self._generators if self._draws or g.moved_on()]
         states = [g.read() for g in drawn]
-        numbers = [
-            (p, with_numbers(value, at(p.data, value)) if local(p) is p else local(p).clone())
-            for p, value in moved.items()
-        ]
+        before = held(moved)
         try:
             reshard(self._model)  # gathered parameters would hide what is moved
             self._state.install(fresh=True)
             for g in drawn:
                 g.write(g.state)
             _forget_derived()
-            for p, value in moved.items():
-                put(p, value)
+            put(moved)
             yield
         finally:
             reshard(self._model)
-            for p, value in numbers:
-                put(p, value)
+            put(before)
             _forget_derived()
             for g, state in zip(drawn, states, strict=True):
                 g.write(state)
@@ -127,33 +123,45 @@ class _Generator:
 
 def _generators(device: torch.device) -> list[tuple[Callable[[], Any], Callable[[Any], None]]]:
     """Returns how to read and write the state of each generator; torch's keep it on the host, so nothing waits."""
+    pythons = random.getstate.__self__  # type: ignore[attr-defined]
+
+    def pythons_state() -> Any:
+        return _read_once(random, (_memory(pythons), pythons.gauss_next), random.getstate)
+
     pairs: list[tuple[Callable[[], Any], Callable[[Any], None]]] = [
         (torch.get_rng_state, torch.set_rng_state),
-        (random.getstate, random.setstate),
+        (pythons_state, random.setstate),
     ]
     if device.type not in ("cpu", "meta"):  # these have no generator of their own
         module = torch.get_device_module(device)
         pairs.append((module.get_rng_state, module.set_rng_state))
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        legacy = numpy.random.mtrand._rand
+        numpys = numpy.random.mtrand._rand
 
         def read() -> Any:
-            memory = _memory(legacy), _memory(legacy._bit_generator)
-            if _numpy_state.get("memory") != memory:
-                name, keys, *rest = legacy.get_state()
-                _numpy_state.update(memory=memory, state=(name, keys.tobytes(), *rest))
-            return _numpy_state["state"]
+            name, keys, *rest = numpys.get_state()
+            return name, keys.tobytes(), *rest
+
+        def numpys_state() -> Any:
+            return _read_once(numpy, (_memory(numpys), _memory(numpys._bit_generator)), read)
 
         def write(state: Any) -> None:
             name, keys, *rest = state
-            legacy.set_state((name, numpy.frombuffer(keys, dtype=numpy.uint32), *rest))
+            numpys.set_state((name, numpy.frombuffer(keys, dtype=numpy.uint32), *rest))
 
-        pairs.append((read, write))
+        pairs.append((numpys_state, write))
     return pairs
 
 
-_numpy_state: dict[str, Any] = {}  # what was read last, and the memory then: numpy takes longer to hand it over
+_states: dict[Any, tuple[Any, Any]] = {}  # the memory of a module's generator when it was last read, and its state
+
+
+def _read_once(module: Any, memory: Any, read: Callable[[], Any]) -> Any:
+    """Returns the state of a generator in that memory, read anew where it changed: to read takes 20 times longer."""
+    if module not in _states or _states[module][0] != memory:
+        _states[module] = memory, read()
+    return _states[module][1]
 
 
 def _memory(thing: Any) -> bytes:
@@ -221,7 +229,7 @@ def own_containers(batch: Any) -> Any:
     Raises:
         ValueError: For an iterator, which each trial could not read again.
     """
-    if isinstance(batch, Tensor | str | int | float | None) or callable(batch):
+    if isinstance(batch, _READ_ONLY) or callable(batch):
         return batch
     if isinstance(batch, Iterator):
         raise ValueError(

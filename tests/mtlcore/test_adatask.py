@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mtlcore import reference
-from mtlcore._adatask_checks import fits_fused
+from mtlcore._adatask_checks import fit_fused
 from mtlcore.adatask import AdaTaskAdagrad, AdaTaskAdam, AdaTaskAdamW, AdaTaskRMSprop
 from mtlcore.task_gradients import combine
 
@@ -59,7 +59,7 @@ def no_synchronisation(device: torch.device) -> Iterator[None]:
 
 
 def skip_without_kernel(kind: Any, flags: dict[str, Any], device: torch.device) -> None:
-    if "fused" in flags and not fits_fused(torch.zeros(1, device=device), kind.fused_op):
+    if "fused" in flags and not fit_fused([torch.zeros(1, device=device)], kind.fused_op):
         pytest.skip(f"torch has no fused kernel of {kind.__name__} on {device.type}")
 
 
@@ -382,3 +382,30 @@ def test_state_has_the_documented_shapes_and_types() -> None:
             assert all(v.shape == ((2,) if k == "step" else (2, 3, 2)) for k, v in optimizer.state[p].items())
     finally:
         torch.set_default_dtype(default)
+
+
+@pytest.mark.parametrize("kind", list(TORCH))
+def test_parameters_that_step_together_keep_their_own_counts(kind: type) -> None:
+    """One optimizer of three parameters against three optimizers of one, whichever of them has gradients."""
+    generator = torch.Generator().manual_seed(0)
+    together, apart = parameters(), parameters()
+    joint, single = kind(together, num_tasks=2), [kind([p], num_tasks=2) for p in apart]
+    for step, members in enumerate(((0, 1, 2), (0, 1, 2), (1,), (0, 2), (0, 1, 2), (2, 1), (0, 1, 2), (0, 1, 2))):
+        for optimizer in (joint, *single):
+            optimizer.zero_grad()
+        for i in members:
+            grads = torch.randn((2, *SHAPES[i]), generator=generator, dtype=torch.float64)
+            for p in (together[i], apart[i]):
+                p.task_grad = grads.clone()
+                p.task_reached = (True, (step + i) % 3 > 0)
+        if step == 4:
+            joint.load_state_dict(joint.state_dict())
+        if step == 6:
+            joint.state[together[0]]["step"] = joint.state[together[0]]["step"].clone()
+        for optimizer in (joint, *(single[i] for i in members)):
+            optimizer.step()
+        for p, q, optimizer in zip(together, apart, single, strict=True):
+            assert torch.equal(p, q)
+            assert {name: value.tolist() for name, value in joint.state[p].items()} == {
+                name: value.tolist() for name, value in optimizer.state[q].items()
+            }

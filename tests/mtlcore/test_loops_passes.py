@@ -1,5 +1,6 @@
 """Trials under any of torch's modes, with losses that differentiate, between a user's own graphs, and cut short."""
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -258,6 +259,21 @@ def test_no_mode_but_gradients_switched_off_is_refused() -> None:
         with off(), pytest.raises(ValueError, match=r"without a graph.*outside torch\.no_grad"):
             hydalearn.backward(world.batch)
     assert hydalearn.backward(world.batch).gains.abs().max() > 0
+
+
+@given(draws=st.lists(st.sampled_from(("random", "gauss", "getrandbits", "seed", "save", "load", "nothing"))))
+def test_pythons_state_is_read_again_whatever_changed_it(draws: list[str]) -> None:
+    """Every second normal number comes from what the first left, without a change of the generator's own numbers."""
+    read, _ = _generators(torch.device("cpu"))[1]
+    saved = random.getstate()
+    for draw in draws:
+        if draw == "save":
+            saved = random.getstate()
+        elif draw == "load":
+            random.setstate(saved)
+        elif draw != "nothing":
+            getattr(random, draw)(*{"gauss": (0, 1), "getrandbits": (7,), "seed": (7,)}.get(draw, ()))
+        assert read() == random.getstate()
 
 
 @given(draws=st.lists(st.sampled_from(("randn", "rand", "permutation", "seed", "save", "load", "nothing"))))

@@ -75,9 +75,9 @@ ADATASK = (
         "mtlcore/_adatask.py",
         (
             (
-                "task_rows = [rows[i][t] for i in now]",
+                "state = columns[t] if len(now) == len(params) else picked(columns[t], now)",
                 'one = ("exp_avg_sq", "sum", "square_avg")\n'
-                "            task_rows = [{k: rows[i][0 if k in one else t][k] for k in rows[i][t]} for i in now]",
+                "            state = picked({k: columns[0 if k in one else t][k] for k in columns[t]}, now)",
             ),
         ),
         ("tests/mtlcore/test_adatask.py::test_equals_the_reference", BY_HAND_5, SCALE_GAP),
@@ -96,7 +96,7 @@ ADATASK = (
     Mutant(
         "bias correction missing",
         "The first steps come from moments that still remember their zero start, three times too long.",
-        "mtlcore/_adatask.py",
+        "mtlcore/_task_state.py",
         (('state["step"] = torch.zeros(leading,', 'state["step"] = torch.full(leading, 1e6,'),),
         ("tests/mtlcore/test_adatask.py::test_equals_the_reference", SCALE_GAP),
     ),
@@ -125,7 +125,7 @@ ADATASK = (
                 "            now = [i for i, reached in enumerate(flags) if reached[t]]\n",
                 "            now = [i for i, reached in enumerate(flags) if reached[t]]\n"
                 "            for i in set(range(len(params))).difference(now):\n"
-                '                rows[i][t]["step"] += 1\n',
+                '                columns[t]["step"][i] += 1\n',
             ),
         ),
         ("tests/mtlcore/test_adatask.py::test_a_task_that_did_not_reach_a_parameter_is_skipped_altogether",),
@@ -134,12 +134,7 @@ ADATASK = (
         "updates averaged in place of summed",
         "At equal learning rates AdaTask takes steps T times shorter than the paper's.",
         "mtlcore/_adatask.py",
-        (
-            (
-                "task_lr = lr if weights is None else lr * weights[t]",
-                "task_lr = (lr if weights is None else lr * weights[t]) / num_tasks",
-            ),
-        ),
+        (('options = {"lr": lr,', 'options = {"lr": lr / num_tasks,'),),
         ("tests/mtlcore/test_adatask.py::test_equals_the_reference", SCALE_GAP),
     ),
     Mutant(
@@ -147,10 +142,10 @@ ADATASK = (
         "Weights meant for updates multiply gradients, where AdaTask's division erases them.",
         "mtlcore/_adatask.py",
         (
-            ("task_lr = lr if weights is None else lr * weights[t]", "task_lr = lr"),
+            ('options["lr"] = lr * weights[t]', "pass"),
             (
-                "task_grads = [grads[i][t] for i in now]",
-                "task_grads = [grads[i][t] * (1.0 if weights is None else weights[t]) for i in now]",
+                "task_grads = [rows[i][t] for i in now]",
+                "task_grads = [rows[i][t] * (1.0 if weights is None else weights[t]) for i in now]",
             ),
         ),
         (

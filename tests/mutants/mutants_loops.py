@@ -29,8 +29,8 @@ LOOPS = (
     Mutant(
         "moments in another order than their parameter",
         "AdaTask's fused kernels divide a number by the accumulator of another.",
-        "mtlcore/_adatask.py",
-        (("+ torch.empty_like(part).stride()", "+ torch.empty(part.shape).stride()"),),
+        "mtlcore/_task_state.py",
+        (("+ torch.empty_like(p).stride()", "+ torch.empty(p.shape).stride()"),),
         (TASK_ORDER,),
     ),
     Mutant(
@@ -72,7 +72,7 @@ LOOPS = (
         "clipping in vain",
         "clip_grad_norm_ before a step by task clips nothing, and nobody says so.",
         "mtlcore/_task_record.py",
-        ((" and p.grad._version == record.version", ""),),
+        ((" and grad._version == record.version", ""),),
         (CHANGED, ORDER + "test_a_small_change_is_told_and_a_measured_norm_is_none"),
     ),
     Mutant(

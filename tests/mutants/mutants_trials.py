@@ -98,7 +98,7 @@ TRIALS = (
     Mutant(
         "no trial of nothing",
         "What cannot be put back, such as a mean teacher or a generator of one's own, moves with each trial.",
-        "mtlcore/hydalearn.py",
+        "mtlcore/checked_gains.py",
         (("self._watch(1, (again - before)", "self._watch(1, (before - before)"),),
         (f"{REFUSED}[teacher's data moved]", f"{REFUSED}[numpy generator]", f"{IN_PLACE}[changed by numpy]"),
     ),
@@ -113,7 +113,7 @@ TRIALS = (
         "heads outside the model forgotten",
         "Log-variances and heads that the model does not hold get the plain sum of gradients, whatever the weights.",
         "mtlcore/batch_gradients.py",
-        (("if p not in ours]", "if p not in ours and p in set(model.parameters())]"),),
+        (("if p not in ours}", "if p not in ours and p in set(model.parameters())}"),),
         ("tests/mtlcore/test_loops_parameters.py::test_leaves_outside_the_model_get_their_weighted_gradient",),
     ),
     Mutant(
@@ -142,14 +142,14 @@ TRIALS = (
     Mutant(
         "half precision inside a function not seen",
         "Gains of a model whose layers compute in bfloat16 inside are rounding errors of bfloat16.",
-        "mtlcore/hydalearn.py",
-        (("        eps = max(gradients.eps, self._eps)\n", "        eps = gradients.eps\n"),),
+        "mtlcore/checked_gains.py",
+        (("        eps = max(gradients.graph.eps, self._eps)\n", "        eps = gradients.graph.eps\n"),),
         (f"{HALF}[custom function]", f"{HALF}[reentrant checkpoint]"),
     ),
     Mutant(
         "told at each call",
         "A warning per step hides every other one.",
-        "mtlcore/hydalearn.py",
+        "mtlcore/checked_gains.py",
         (("            self._told = True\n", "            self._told = False\n"),),
         ("tests/mtlcore/test_loops_rounding.py::test_it_is_told_once",),
     ),
