@@ -32,12 +32,13 @@ PAGES = {  # text of the project -> page of the book
     "tests/mutants/MUTANTS.md": "mutants.md",
 }
 CONTENTS = {  # part of the book -> its pages, in reading order
-    "The evidence": ["guide", "notebooks/*"],
-    "Use": ["use", "recipes", "api", "teach", "bench"],
-    "Carry on": ["replicate", "claims", "data", "bundled", "contributing", "changelog", "mutants"],
+    "Start": ["guide"],
+    "The evidence": ["notebooks/*", "Register of claims <claims>", "data", "bundled"],
+    "Use": ["use", "recipes", "api", "Benchmarks <bench>"],
+    "Teach, replicate, contribute": ["teach", "replicate", "contributing", "mutants", "changelog"],
 }
-SHORT = 3  # lines of code up to which a cell stays unfolded, but in the notebooks that teach it
-TEACHING = ("01_", "05_")
+SHORT = 3  # lines of code up to which a cell stays unfolded
+TEACHING = ("01_", "05_")  # notebooks that unfold all code but imports and drawing
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
 
@@ -104,10 +105,13 @@ def notebook_page(path: Path, figures: dict[str, Any]) -> dict[str, Any]:
             cells.append({"cell_type": "markdown", "id": f"origin-{number}", "metadata": {}, "source": anchor})
         metadata = cell["metadata"]
         tags = list(metadata.get("tags", []))
-        if source.count("\n") >= SHORT and not path.name.startswith(TEACHING):
+        what = folded(source)
+        if source.count("\n") >= SHORT and (what != "code" or not path.name.startswith(TEACHING)):
             tags.append("hide-input")
         alt = next((output["metadata"]["alt"] for output, _ in shown if "alt" in output.get("metadata", {})), None)
-        images = {"mystnb": {"image": {"alt": alt}}} if alt else {}
+        images: dict[str, Any] = {"mystnb": {"code_prompt_show": f"Show {what}", "code_prompt_hide": f"Hide {what}"}}
+        if alt:
+            images["mystnb"]["image"] = {"alt": alt}
         outputs = []
         for output, stem in shown:
             outputs.append(output)
@@ -118,11 +122,19 @@ def notebook_page(path: Path, figures: dict[str, Any]) -> dict[str, Any]:
     return {**notebook, "cells": cells}
 
 
+def folded(source: str) -> str:
+    """What a cell's code is, in the words of the bar that unfolds it."""
+    if "sys.path" in source:
+        return "imports and settings"
+    return "the code that draws this" if "save_figure(" in source else "code"
+
+
 def origin_of(stem: str, entry: dict[str, Any], cell: int) -> str:
     """Where a figure comes from, as HTML on the page of its notebook."""
     runs = f"{stem[:2]}_runs.csv.xz"
     parts = [f'<a href="#cell-{cell}">the cell that made it</a>']
-    for what, file in (("numbers (CSV)", f"{stem}.csv"), ("PDF", f"{stem}.pdf"), ("runs, seed by seed", runs)):
+    files = (f"{stem}.png", f"{stem}.csv", f"{stem}.pdf", runs)
+    for what, file in zip(("full size", "numbers (CSV)", "PDF", "runs, seed by seed"), files, strict=True):
         if (FIGURES / file).exists():
             _copy(FIGURES / file, SOURCE / "_extra" / "figures" / file)
             parts.append(f'<a href="../figures/{file}">{what}</a>')

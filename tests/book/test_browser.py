@@ -91,10 +91,11 @@ def test_links_under_figures_lead_to_their_files(visit: Callable[..., Any], page
     assert "#cell-" in shown.url
 
 
+@pytest.mark.parametrize("width", [390, 800, 1320, 1400, 1900])
 @pytest.mark.parametrize("page", ["index.html", "notebooks/02_hydalearn_synthetic.html", "api.html", "claims.html"])
-def test_a_phone_scrolls_one_way(visit: Callable[..., Any], page: str) -> None:
-    shown = visit(page, viewport={"width": 390, "height": 800})
-    assert shown.evaluate("document.documentElement.scrollWidth") <= 390
+def test_a_page_of_any_width_scrolls_one_way(visit: Callable[..., Any], page: str, width: int) -> None:
+    shown = visit(page, viewport={"width": width, "height": 800})
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_in_the_dark_figures_keep_a_white_ground(visit: Callable[..., Any]) -> None:
