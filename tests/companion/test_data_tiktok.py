@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from companion.data.interaction_log import Log, read_blocks
-from companion.data.log_stream import Field, LogStream, RandomFold, TimeFold, scrambled, time_cuts, unit_interval
+from companion.data.log_stream import Field, LogStream, scrambled, unit_interval
 from companion.data.tiktok import FIELDS, LAYOUT, load_tiktok, tiktok_log
 
 GOOD = "7\t-1\t30\t4\t5\t0\t1\t0\t-1\t8\t53085738314\t9\n"
@@ -136,9 +136,9 @@ def test_an_absent_and_an_empty_file_are_named(tmp_path: Path, monkeypatch: pyte
         list(tiktok_log().blocks())
 
 
-def test_an_empty_split_is_named(log: Log) -> None:
-    stream = LogStream(log, ITEM, batch_size=10, fold=TimeFold("test", "time", (1e12, 2e12)))
-    with pytest.raises(ValueError, match=r"at least a batch of 10 lines in the split TimeFold\(name='test'"):
+def test_a_file_of_fewer_lines_than_a_batch_is_named(log: Log) -> None:
+    stream = LogStream(log, ITEM, batch_size=1001)
+    with pytest.raises(ValueError, match=r"should have at least a batch of 1001 lines. Found fewer"):
         list(stream.batches(generator()))
 
 
@@ -170,28 +170,6 @@ def test_what_does_not_fill_a_batch_is_left_out_at_the_end_only(log: Log) -> Non
     seen = items(list(LogStream(log, ITEM, batch_size=64, buffer_rows=300).batches(generator())))
     assert len(seen) == 960  # 15 batches of 1000 lines
     assert set(range(1, 769)) <= set(seen)  # three buffers of 256
-
-
-def test_random_folds_part_the_lines_and_follow_the_seed(log: Log) -> None:
-    found = {
-        name: items(list(LogStream(log, ITEM, batch_size=1, fold=RandomFold(name, 5)).batches(generator())))
-        for name in ("train", "validation", "test")
-    }
-    assert sorted(item for fold in found.values() for item in fold) == list(range(1, 1001))
-    assert 560 < len(found["train"]) < 640  # 600 +- 2.6 standard deviations
-    other = items(list(LogStream(log, ITEM, batch_size=1, fold=RandomFold("train", 6)).batches(generator())))
-    assert len(set(other) & set(found["train"])) < 420  # chance overlap is 360
-
-
-def test_time_folds_part_the_lines_by_time(log: Log) -> None:
-    cuts = time_cuts(log, "time", sample=1.0)
-    times = np.loadtxt(log.path, dtype=np.int64, delimiter="\t")[:, LAYOUT.columns.index("time")]
-    for name, low, high in (("train", -np.inf, cuts[0]), ("validation", *cuts), ("test", cuts[1], np.inf)):
-        stream = LogStream(log, ITEM, batch_size=1, fold=TimeFold(name, "time", cuts))
-        seen = np.array(items(list(stream.batches(generator()))))
-        assert (times[seen - 1] >= low).all()
-        assert (times[seen - 1] < high).all()
-        assert abs(len(seen) - {"train": 600}.get(name, 200)) < 10
 
 
 def test_hashed_ids_fill_their_table_evenly_and_unknown_ones_have_row_zero(log: Log) -> None:

@@ -17,6 +17,7 @@ from companion.studies.tabular.report import (
     in_words,
     levels,
     opening,
+    other_methods,
     paired,
     paired_differences,
     settings,
@@ -103,6 +104,19 @@ def test_benefit_pairs_a_method_on_fewer_initialisations_where_both_ran() -> Non
     few = RUNS[(RUNS["method"] != "static grid") | (RUNS["initialisation"] == 0)]
     row = benefit(replace(found, fresh=few), "HydaLearn", ["static grid"], LOSS, 0.0).iloc[0]
     assert row["mean"] == pytest.approx(np.log(np.array(OWN[::2]) / 0.33).mean())
+
+
+def test_other_methods_stand_beside_ours_and_beside_the_single_task_with_what_they_were_set_to() -> None:
+    runs = made_runs({"HydaLearn": [0.30] * 6, "OL-AUX": [0.33] * 6, "single task": [0.30] * 6})
+    setting = {"scale": 1.0, "rate": 0.01}
+    own = {"HydaLearn": setting, "OL-AUX": {**setting, "weight_lr": 0.1}, "single task": setting}
+    chosen = {name: Choice(values, (), (), np.zeros(1000, dtype=np.int64), 10) for name, values in own.items()}
+    found = Comparison(runs, runs, chosen, pd.DataFrame())
+    row = other_methods(found, benefit(found, "HydaLearn", ["OL-AUX"], LOSS, 1 / 3), 1 / 3).loc["OL-AUX"]
+    assert (row["rate"], row["weight_lr"], row["chosen again"]) == (0.01, 0.1, "100 %")
+    minus = "\N{MINUS SIGN}"
+    assert row[f"HydaLearn {minus} it, %"] == f"{minus}9.09 [{minus}9.09, {minus}9.09]"
+    assert row[f"it {minus} single task, %"] == "10.00 [10.00, 10.00]"
 
 
 def test_words_give_losses_in_per_cent() -> None:

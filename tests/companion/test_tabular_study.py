@@ -7,15 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from companion.baselines import BATCHED
 from companion.data import TABULAR_TASKS, TabularTask
 from companion.networks.shared_bottom import SharedBottom, binary_losses, task_losses
 from companion.problems import tables as folds
 from companion.problems.tables import folds_of, prepare, withhold
 from companion.store.results import Results
+from companion.studies.tabular.facts import describe, facts_of
 from companion.studies.tabular.measures import calibration_bins, calibration_error, fold_measures
-from companion.studies.tabular.study import METHODS, train_grid, tune_grid
+from companion.studies.tabular.study import train_grid, tune_grid
 from companion.train.main_task import configured
 from companion.train.method_comparison import compare
+from companion.train.weightings import STATIC
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 BASE: dict[str, Any] = {
@@ -163,6 +166,13 @@ def test_measures_by_hand() -> None:
     assert all(np.isnan(numbers[1]) for numbers in found.values())
 
 
+def test_facts_count_the_inputs_that_the_network_reads() -> None:
+    cards = {**BASE, "dataset": "credit_cards", "seeds": [5]}
+    weights = prepare(cards, [5]).model.stack.get_parameter("trunk.0.weight")  # [R, H, inputs]
+    found = facts_of(describe(cards))
+    assert found.inputs == weights.shape[2] > folds_of(cards, [5]).task.inputs.shape[1]
+
+
 def test_calibration_error_sees_what_auc_does_not() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(-2, 1, size=20_000)
@@ -171,7 +181,7 @@ def test_calibration_error_sees_what_auc_does_not() -> None:
     assert calibration_error(labels, logits + 1) > 0.1
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*STATIC, *BATCHED, "PCD", "PCGrad", "HydaLearn"])
 def test_every_method_learns_a_learnable_task(method: str) -> None:
     table = train_grid({**BASE, "method": method, "rates": [0.03], "epochs": 6})
     assert values(table, "failed") == [0.0, 0.0]

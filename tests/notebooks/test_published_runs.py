@@ -57,12 +57,14 @@ def function(notebook: str, kind: str) -> Callable[[Mapping[str, Any]], pd.DataF
 
 
 def few_settings(notebook: str, cell: Cell) -> tuple[dict[str, Any], pd.DataFrame]:
-    """A cell's configuration with its first setting alone, and first seed, and the published rows of these."""
+    """A cell's configuration with its first setting alone, first seed and initialisation, and their published rows."""
     reduced, rows = dict(cell.configuration), cell.table
     for name, column in (("seeds", "seed"), ("rates", "rate"), ("scales", "scale"), ("spreads", "spread")):
         if name in reduced and column in rows and (name != "seeds" or notebook in ALONE):
             reduced[name] = reduced[name][:1]
             rows = rows[rows[column] == reduced[name][0]]
+    if "inits" in reduced:
+        reduced["inits"], rows = 1, rows[rows["initialisation"] == 0]
     return {**reduced, "device": "cpu"}, rows
 
 

@@ -8,7 +8,6 @@ and lines are shuffled within a buffer that moves along the file. Row 0 of every
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,9 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from companion.data.interaction_log import Block, Log, check_ids
-
-FOLDS = ("train", "validation", "test")
-SHARES = (0.6, 0.8)  # where validation and test begin, of all lines
 
 
 def scrambled(values: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
@@ -57,83 +53,15 @@ class Field:
         return np.where(values < 0, 0, known)
 
 
-class Fold(Protocol):
-    """Chooses lines of a log."""
-
-    def keep(self, block: Block, log: Log) -> NDArray[np.bool_]:
-        """Which lines of the block are in, `[n]`."""
-        ...
-
-
-@dataclass(frozen=True)
-class RandomFold:
-    """The random split: a line's fold follows from its number and the seed, 60 : 20 : 20; nothing is stored.
-
-    Attributes:
-        name: "train", "validation" or "test".
-        seed: Equal seeds split alike.
-    """
-
-    name: str
-    seed: int
-
-    def keep(self, block: Block, log: Log) -> NDArray[np.bool_]:
-        """Which lines of the block are in, `[n]`."""
-        del log
-        draw = unit_interval(np.arange(block.first_line, block.first_line + len(block.rows)), self.seed)
-        return _between(draw, *SHARES, self.name)
-
-
-@dataclass(frozen=True)
-class TimeFold:
-    """The time-based split: the future of every user and item is left out of training.
-
-    Attributes:
-        name: "train", "validation" or "test".
-        column: What tells the time.
-        cuts: Where validation and test begin, for example from `time_cuts`.
-    """
-
-    name: str
-    column: str
-    cuts: tuple[float, float]
-
-    def keep(self, block: Block, log: Log) -> NDArray[np.bool_]:
-        """Which lines of the block are in, `[n]`."""
-        return _between(block.rows[:, log.index(self.column)], *self.cuts, self.name)
-
-
-def _between(values: NDArray[np.generic], validation: float, test: float, name: str) -> NDArray[np.bool_]:
-    if name not in FOLDS:
-        raise ValueError(f"Parameter `name` should be one of {', '.join(FOLDS)}. Found `name = {name!r}`. Pass one.")
-    fold: NDArray[np.bool_] = np.searchsorted([validation, test], values, side="right") == FOLDS.index(name)
-    return fold
-
-
-def time_cuts(log: Log, column: str, sample: float = 0.01) -> tuple[float, float]:
-    """Estimate from a sample of the lines when validation and test begin, so that the folds are 60 : 20 : 20."""
-    times = []
-    for block in log.blocks():
-        lines = np.arange(block.first_line, block.first_line + len(block.rows))
-        times.append(block.rows[unit_interval(lines, 0) < sample, log.index(column)])
-    found = np.concatenate(times)
-    if not len(found):
-        raise ValueError(
-            f"File `{log.path.name}` should hold enough lines for a sample of {sample:g}. Found none. "
-            "Pass a larger one."
-        )
-    validation, test = np.quantile(found, SHARES)
-    return float(validation), float(test)
-
-
 class LogStream:
-    """Batches of one fold of a log, in memory that does not grow with the file.
+    """Batches of a log, in memory that does not grow with the file.
+
+    What is to be held out for validation and test belongs into files of its own.
 
     Args:
         log: The log.
         fields: The columns of ids.
         batch_size: Lines of a batch B; the last, incomplete batch of an epoch is left out.
-        fold: Which lines; None for all.
         buffer_rows: Lines that are shuffled together.
         dtype: Of the targets.
 
@@ -147,7 +75,6 @@ class LogStream:
         fields: Sequence[Field],
         *,
         batch_size: int,
-        fold: Fold | None = None,
         buffer_rows: int = 1 << 17,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -157,7 +84,7 @@ class LogStream:
                 f"Parameter `batch_size` should be between 1 and `buffer_rows`, {buffer_rows}. "
                 f"Found `batch_size = {batch_size}`. Pass for example 4096."
             )
-        self.log, self.fields, self.fold = log, tuple(fields), fold
+        self.log, self.fields = log, tuple(fields)
         # Whole batches only, so that lines are left over at the end of an epoch and nowhere else.
         self.batch_size, self.buffer_rows, self.dtype = batch_size, buffer_rows // batch_size * batch_size, dtype
         self.rows_read = 0
@@ -170,7 +97,7 @@ class LogStream:
             epochs: How often the file is read.
 
         Raises:
-            ValueError: A line is wrong (see `read_blocks` and `Field`), or the fold has fewer lines than a batch.
+            ValueError: A line is wrong (see `read_blocks` and `Field`), or the file has fewer lines than a batch.
         """
         for _ in range(epochs):
             count = 0
@@ -181,8 +108,8 @@ class LogStream:
                         yield ids[rows], labels[:, rows]
             if not count:
                 raise ValueError(
-                    f"File `{self.log.path.name}` should have at least a batch of {self.batch_size} lines in the split "
-                    f"{self.fold}. Found fewer. Pass a smaller `batch_size`, other cuts, or a longer file."
+                    f"File `{self.log.path.name}` should have at least a batch of {self.batch_size} lines. "
+                    "Found fewer. Pass a smaller `batch_size`, or a longer file."
                 )
 
     def _buffers(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -193,11 +120,9 @@ class LogStream:
         filled = 0
         for block in self.log.blocks():
             self.rows_read += len(block.rows)
-            # Every line is checked, also those of other folds.
             found = [f.rows(block.rows[:, self.log.index(f.column)], self.log.path, block) for f in self.fields]
-            keep = slice(None) if self.fold is None else self.fold.keep(block, self.log)
-            new_ids = torch.from_numpy(np.stack(found, axis=1)[keep])  # [n, fields]
-            new_labels = torch.from_numpy(block.rows[keep][:, columns]).T  # [tasks, n]
+            new_ids = torch.from_numpy(np.stack(found, axis=1))  # [n, fields]
+            new_labels = torch.from_numpy(block.rows[:, columns]).T  # [tasks, n]
             begin = 0
             while begin < len(new_ids):
                 end = min(len(new_ids), begin + self.buffer_rows - filled)

@@ -22,7 +22,7 @@ class Facts:
         checksum: sha256 of their file.
         stand_in: Whether they only stand for the data of a paper.
         rows: How many examples there are.
-        inputs: How many numbers a network reads of each.
+        inputs: How many numbers a network reads of each, missing values and levels of a category told apart.
         means: Task name -> mean of its labels, the main task first.
         folds: Rows trained on, for validation, for test.
         positives: Main positives in a test fold, mean over splits.
@@ -76,7 +76,7 @@ def describe(configuration: Mapping[str, Any]) -> pd.DataFrame:
     numbers = {
         "stand in": task.stand_in,
         "rows": len(task.inputs),
-        "inputs": task.inputs.shape[1],
+        "inputs": folds.train.inputs.shape[2],
         **{f"fold {i}": f.inputs.shape[1] for i, f in enumerate((folds.train, folds.validation, folds.test))},
         "positives": labels.sum(1).mean(),
         "test share": labels.mean(),

@@ -105,10 +105,31 @@ def in_words(row: Mapping[Hashable, Any]) -> str:
         >>> in_words({**row, "count": 10, "failed": 0})
         'A − B: 0.0100 [−0.0200, 0.0400]'
     """
+    return f"{row['first']} {MINUS} {row['reference']}: {_difference(row)}"
+
+
+def _difference(row: Mapping[Hashable, Any]) -> str:
     loss = str(row["metric"]).endswith("loss")
     mean, low, high = (number(100 * np.expm1(row[key]) if loss else row[key], 2 if loss else 4) for key in LIMITS)
     lost = f", {row['failed']} splits left out" if row["failed"] else ""
-    return f"{row['first']} {MINUS} {row['reference']}: {mean} [{low}, {high}]{' %' if loss else ''}{lost}"
+    return f"{mean} [{low}, {high}]{' %' if loss else ''}{lost}"
+
+
+def other_methods(found: Comparison, ours: pd.DataFrame, test_to_train: float) -> pd.DataFrame:
+    """The `settings` of other methods and how their losses compare, a row per method.
+
+    Args:
+        found: Of them, HydaLearn and the single task.
+        ours: HydaLearn minus each, of `benefit`.
+        test_to_train: As for `paired_differences`.
+    """
+    names = list(ours["reference"])
+    theirs = pd.concat(benefit(found, name, ["single task"], LOSS, test_to_train) for name in names)
+    words = {
+        f"{title}, %": [_difference(row).replace(" %", "") for row in table.to_dict("records")]
+        for title, table in ((f"HydaLearn {MINUS} it", ours), (f"it {MINUS} single task", theirs))
+    }
+    return settings(found).loc[names].assign(**words)
 
 
 def verdict_table(claims: Mapping[str, Claim], table: pd.DataFrame) -> pd.DataFrame:

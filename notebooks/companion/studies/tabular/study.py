@@ -13,11 +13,6 @@ from companion.train.main_task import Configuration
 from companion.train.problem import Problem
 from companion.train.stacked import predict
 
-METHODS = (
-    "single task", "equal weights", "static grid", "uncertainty weighting", "DWA", "GradNorm", "cosine gate", "OL-AUX",
-    "per-task RMS", "HydaLearn",
-)  # fmt: skip
-
 
 def tested(problem: Problem) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The main task's labels and log odds on the test fold, `[R, N]` each."""
