@@ -35,6 +35,7 @@ def test_full_profile_makes_the_registered_comparisons() -> None:
         "H3-scarce": len(PARAMETERS["label_counts"]) * constant,
         "H3-third": len(PARAMETERS["further"]) * constant,
         "H3-wide": constant,
+        "H3-others": sum(map(len, PARAMETERS["others"].values())),
     }
     assert {name: claim.comparisons for name, claim in CLAIMS.items()} == {
         f"{name}-mortality": number for name, number in numbers.items()

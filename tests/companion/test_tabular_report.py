@@ -8,15 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from companion.claims.evidence import evidence_table, intervals_of
+from companion.claims.findings import told
 from companion.claims.register import load_claims
 from companion.claims.statistics import Interval, estimate
 from companion.studies.tabular.report import (
     LOSS,
     benefit,
+    findings,
     found_in,
     in_words,
     levels,
-    opening,
     other_methods,
     paired,
     paired_differences,
@@ -140,12 +141,13 @@ def test_the_opening_and_the_verdicts_say_what_was_found() -> None:
             ("H3-loss", none), ("H1-composition", much), ("H1-match", much), ("H1-swap", none), ("H2-drift", none),
         )
     }  # fmt: skip
-    first, second, third = opening(claims, evidence, "credit")
-    assert "0.00 to 0.00 (95 % intervals within [\N{MINUS SIGN}0.20, 0.20])" in first
-    assert first.endswith("does not hold.")
-    assert "Composition explains 0.50 to 0.50" in second
-    assert "a tenth or more: holds" in second
-    assert third.endswith("does not hold.")
+    first, second, swapped, third = told(findings("credit"), claims, evidence)
+    assert first.startswith("**HydaLearn does not beat the single task")
+    assert "(cards) 0.0 % [\N{MINUS SIGN}0.2, 0.2], asked \N{MINUS SIGN}1.0" in first
+    assert second.startswith("**The best weights of a mini-batch follow its composition.**")
+    assert "50 % [45, 55], asked 10" in second
+    assert "does not lower" in swapped
+    assert "does not lose" in third
     table = verdict_table(claims, evidence_table(claims, evidence)).set_index("row")
     assert table.loc["H3-loss-credit", "asks"] == "lower by 1 %"
     assert table.loc["H3-loss-credit", "verdict"] == "does not hold"

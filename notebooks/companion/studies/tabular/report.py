@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from companion.claims.evidence import intervals_of, rulings
+from companion.claims.findings import PER_CENT, PER_CENT_OF_LOSS, Finding
 from companion.claims.register import Claim
 from companion.claims.statistics import Interval, estimate, power
-from companion.claims.verdicts import MINUS, rule_on
+from companion.claims.verdicts import MINUS
 from companion.train.method_comparison import Comparison, tuned_differences
 
 LOSS, AUC = "test log loss", "test AUC"
@@ -177,36 +178,42 @@ def found_in(tables: Mapping[str, pd.DataFrame]) -> dict[str, Interval]:
     }
 
 
-def opening(claims: Mapping[str, Claim], evidence: Mapping[str, Mapping[str, Interval]], domain: str) -> list[str]:
-    """What was found, in three sentences for a reader who reads no further.
+def findings(domain: str) -> list[Finding]:
+    """What a notebook opens with.
 
     Args:
-        claims: The register.
-        evidence: Row -> comparison -> interval.
         domain: What the rows' names end in.
     """
-
-    def said(row: str, times: float = 1.0) -> tuple[str, str]:
-        found = list(evidence[f"{row}-{domain}"].values())
-        means, lows, highs = ([getattr(i, name) for i in found] for name in LIMITS)
-        least, most, low, high = (
-            number(times * (np.expm1(end) if times > 1 else end), 2)
-            for end in (min(means), max(means), min(lows), max(highs))
-        )
-        return f"{least} to {most} (95 % intervals within [{low}, {high}])", rule_on(claims[f"{row}-{domain}"], found)
-
-    (loss, wins), (explained, follows), (match, _), (swap, helps), (off, drifts) = (
-        said(row, times)
-        for row, times in (
-            ("H3-loss", 100.0), ("H1-composition", 1.0), ("H1-match", 1.0), ("H1-swap", 100.0), ("H2-drift", 100.0),
-        )
-    )  # fmt: skip
     return [
-        "H3. HydaLearn's loss minus that of the single task, of equal and of tuned constant weights is, in per cent, "
-        f"{loss}. That it is lower by 1 % or more: {wins}.",
-        f"H1. Composition explains {explained} of the variance of a batch's best weight; that it is a tenth or more: "
-        f"{follows}. HydaLearn's own weight correlates with the best at {match}, and its match to the batch changes "
-        f"the loss by {swap} %; that it lowers it by 1 % or more: {helps}.",
-        f"H2. Switching the auxiliary task off in time changes the loss after the last epoch by {off} %. "
-        f"That it lowers it by 1 % or more: {drifts}.",
+        Finding(yes, no, measure, {f"{row}-{domain}": ("", unit)})
+        for row, unit, yes, no, measure in (
+            (
+                "H3-loss",
+                PER_CENT_OF_LOSS,
+                "HydaLearn beats the single task, equal weights and tuned constant weights",
+                "HydaLearn does not beat the single task, equal weights and tuned constant weights alike",
+                "Test loss, HydaLearn minus one of them",
+            ),
+            (
+                "H1-composition",
+                PER_CENT,
+                "The best weights of a mini-batch follow its composition",
+                "The best weights of a mini-batch do not follow its composition",
+                "Variance of the best weight that the batch's composition explains",
+            ),
+            (
+                "H1-swap",
+                PER_CENT_OF_LOSS,
+                "HydaLearn's match to the batch lowers the loss",
+                "HydaLearn's match to the batch does not lower the loss",
+                "Test loss with its own weights minus that with another split's of the same step",
+            ),
+            (
+                "H2-drift",
+                PER_CENT_OF_LOSS,
+                "The auxiliary task loses its relevance during training",
+                "The auxiliary task does not lose its relevance during training",
+                "Test loss after the last epoch, auxiliary task switched off in time minus always on",
+            ),
+        )
     ]
