@@ -88,6 +88,27 @@ class Comparison:
         return Retuned(transform(np.stack(values)), choice.draws, choice.seeds)
 
 
+@dataclass(frozen=True)
+class SecondStage:
+    """More tuning seeds for each method's best settings, where a first few do not tell them apart.
+
+    Attributes:
+        seeds: None of the first stage's.
+        shortlist: How many settings of a method they try: those of least mean validation loss in the first stage.
+        tune: Gives a cell of tuning runs at listed settings.
+    """
+
+    seeds: Sequence[int]
+    shortlist: int
+    tune: Cell
+
+    def lists(self, tuned: pd.DataFrame, knobs: Sequence[str]) -> dict[str, list[float]]:
+        """The settings to try again as a configuration's lists, to be read side by side."""
+        means = _losses(tuned, knobs).mean(axis=1, skipna=False).dropna()
+        best = means.nsmallest(self.shortlist).index.to_frame(index=False)
+        return {KNOBS[name]: best[name].tolist() for name in knobs}
+
+
 def by_split(runs: pd.DataFrame, metric: str) -> NDArray[np.float64]:
     """One method's numbers, `[S, I]`: a seed is a split, whose runs may differ in `initialisation`."""
     rows = runs[runs["metric"] == metric]
@@ -98,7 +119,9 @@ def by_split(runs: pd.DataFrame, metric: str) -> NDArray[np.float64]:
 
 
 def choose(tuned: pd.DataFrame, method: str, knobs: Sequence[str] = ("scale", "rate"), rivals: int = 0) -> Choice:
-    """Choose a setting by mean validation loss over the tuning seeds; a setting with a failed run is out.
+    """Choose a setting by mean validation loss over the tuning seeds.
+
+    A setting is out where a run failed, and where a second stage has not tried it.
 
     Args:
         tuned: Tidy rows of the method's tuning runs with a column per knob.
@@ -106,8 +129,7 @@ def choose(tuned: pd.DataFrame, method: str, knobs: Sequence[str] = ("scale", "r
         knobs: What was tuned.
         rivals: How many rivals are wanted at most.
     """
-    runs = tuned[tuned["metric"] == "validation loss"]
-    losses = runs.pivot(index=list(knobs), columns="seed", values="value")
+    losses = _losses(tuned, knobs)
     means = losses.mean(axis=1, skipna=False)
     if means.isna().all():
         raise ValueError(
@@ -131,6 +153,12 @@ def choose(tuned: pd.DataFrame, method: str, knobs: Sequence[str] = ("scale", "r
     places = [{name: float(settings[name][number]) for name in knobs} for number in trained]
     drawn = np.array([order.get(number, len(trained)) for number in draws.tolist()])
     return Choice(places[0], tuple(edges), tuple(places[1:]), drawn, losses.shape[1])
+
+
+def _losses(tuned: pd.DataFrame, knobs: Sequence[str]) -> pd.DataFrame:
+    """Validation losses, a row per setting and a column per tuning seed; NaN for a run that failed or is not there."""
+    runs = tuned[tuned["metric"] == "validation loss"]
+    return runs.pivot(index=list(knobs), columns="seed", values="value")
 
 
 def _draws(losses: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -165,6 +193,7 @@ def compare(
     rivals: int = 0,
     knobs: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     regularisers: Mapping[str, Sequence[float]] | None = None,
+    second: SecondStage | None = None,
 ) -> Comparison:
     """Tune every method on the tuning seeds and train it on the fresh ones.
 
@@ -183,8 +212,9 @@ def compare(
         train: Gives a cell of final runs.
         rivals: How many settings besides the chosen one, at most, are trained on the fresh seeds too: those that the
             tuning seeds hardly tell from it.
-        knobs: Method -> knob of `main_task.KNOBS` -> values to choose from, beside rates and scales.
+        knobs: Method -> knob of `main_task.KNOBS` -> values to choose from, beside or in place of rates and scales.
         regularisers: "decays" and "dropouts" to choose from, both from 0; by default there are none.
+        second: Of the tuning; all its seeds, those of the first stage too, choose among each method's shortlist.
     """
     tuned: list[pd.DataFrame] = []
     fresh: list[pd.DataFrame] = []
@@ -195,12 +225,18 @@ def compare(
         further = (knobs or {}).get(method, {})
         grid |= {KNOBS[knob]: list(values) for knob, values in further.items()}
         runs = results.cells([{**grid, "seeds": list(tuning_seeds)}], tune)
-        choice = choose(runs, method, ("scale", "rate", *further), rivals)
+        names = tuple(dict.fromkeys(("scale", "rate", *further)))
+        choice = choose(runs, method, names, rivals)
         if regularisers:
-            second = {**grid, **at_setting(choice.setting), **{name: list(v) for name, v in regularisers.items()}}
-            more = results.cells([{**second, "seeds": list(tuning_seeds)}], tune)
+            regular = {**grid, **at_setting(choice.setting), **{name: list(v) for name, v in regularisers.items()}}
+            more = results.cells([{**regular, "seeds": list(tuning_seeds)}], tune)
             runs = pd.concat([runs.assign(decay=0.0, dropout=0.0), more[(more["decay"] > 0) | (more["dropout"] > 0)]])
-            choice = choose(runs, method, ("scale", "rate", "decay", "dropout"), rivals)
+            names = ("scale", "rate", "decay", "dropout")
+            choice = choose(runs, method, names, rivals)
+        if second:
+            again = {**grid, **second.lists(runs, names), "seeds": list(second.seeds)}
+            runs = pd.concat([runs, results.cells([again], second.tune)], ignore_index=True)
+            choice = choose(runs, method, names, rivals)
         chosen[method] = choice
         tuned.append(runs)
         for number, setting in enumerate([choice.setting, *choice.rivals]):

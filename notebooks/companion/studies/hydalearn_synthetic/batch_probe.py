@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from companion.problems.composed_batches import ListedBatches, list_batches, minor_counts
-from companion.problems.synthetic import MINOR, draw, prepare
+from companion.problems.synthetic import draw, prepare
 from companion.studies.hydalearn_synthetic.best_weights import Directions
 from companion.train.main_task import Configuration, train_to
 from companion.train.problem import Problem
@@ -31,8 +31,9 @@ def probe(configuration: Configuration) -> pd.DataFrame:
 
     Args:
         configuration: As for `study.train_grid`, with design "composition", one rate, `scales` of the auxiliary loss
-            in HydaLearn's gains (training has it unscaled), and `checkpoints` (steps), `probe_dose`, `probe_batches`
-            (how many); `dose` is that of the batches trained on.
+            in HydaLearn's gains (training has it unscaled), and `checkpoints` (steps), `probe_batches` (how many),
+            `probe_size` (examples in each), `probe_dose` and `probe_minor` (the minor cluster's share of them all);
+            `dose` and `batch_size` are those of the batches trained on.
 
     Returns:
         Tidy rows by seed, step, weights and metric. Weights are "best" (`best_weights`, with the noise-free test fold
@@ -63,8 +64,9 @@ def probe(configuration: Configuration) -> pd.DataFrame:
 
 def probe_batches(configuration: Configuration, problem: Problem) -> tuple[ListedBatches, Tensor]:
     """List the batches to be weighed, and the minor cluster's share of each, `[M, R]`."""
-    size, clusters = configuration["batch_size"], [draw(configuration, seed).clusters for seed in problem.seeds]
-    counts = minor_counts(configuration["probe_dose"], MINOR, size, configuration["probe_batches"])
+    size, clusters = configuration["probe_size"], [draw(configuration, seed).clusters for seed in problem.seeds]
+    dose, share = configuration["probe_dose"], configuration["probe_minor"]
+    counts = minor_counts(dose, share, size, configuration["probe_batches"])
     pairs = zip(clusters, problem.seeds, strict=True)
     rows = [list_batches(c, counts, size, np.random.default_rng([seed, 5])) for c, seed in pairs]
     minor = np.stack([c[r].mean(1) for c, r in zip(clusters, rows, strict=True)], axis=1)

@@ -12,7 +12,7 @@ from companion.plots.style import INK, METHOD_COLOURS, SHADE, head
 
 BLUE, ORANGE, GREY = (METHOD_COLOURS[name] for name in ("HydaLearn", "static grid", "equal weights"))
 BEST = "#009E73"  # the best weights, which no method knows
-Line = tuple[str, str, str, str, str]  # dose, weights, colour, line style, label
+Line = tuple[str, str, str, str, str]  # batches, weights, colour, line style, label
 
 
 def draw_best_weights(steps: pd.DataFrame, own: str) -> Figure:
@@ -26,21 +26,22 @@ def draw_best_weights(steps: pd.DataFrame, own: str) -> Figure:
         "Does composition explain\nthe best weight?": (
             "R squared",
             [
-                ("homogeneous", "best", BEST, "--", "batches of\none cluster"),
-                ("i.i.d.", "best", BEST, "-", "ordinary\nbatches"),
+                ("one cluster, large", "best", BEST, ":", "one cluster,\n100 rows"),
+                ("one cluster", "best", BEST, "--", "one cluster,\n40 rows"),
+                ("ordinary", "best", BEST, "-", "ordinary,\n40 rows"),
             ],
         ),
         "Does HydaLearn find it?": (
             "match",
-            [("i.i.d.", "HydaLearn x 1", BLUE, "-", "as it is"), ("i.i.d.", own, BLUE, "--", "tuned\nscale")],
+            [("ordinary", "HydaLearn x 1", BLUE, "-", "as it is"), ("ordinary", own, BLUE, "--", "tuned\nscale")],
         ),
         "What is it worth?": (
             "extra gain",
             [
-                ("i.i.d.", "best", BEST, "-", "best of\neach batch"),
-                ("i.i.d.", "best constant", ORANGE, "-", "best\nconstant"),
-                ("i.i.d.", "HydaLearn x 1", BLUE, "-", "HydaLearn"),
-                ("i.i.d.", own, BLUE, "--", "HydaLearn,\ntuned scale"),
+                ("ordinary", "best", BEST, "-", "best of\neach batch"),
+                ("ordinary", "best constant", ORANGE, "-", "best\nconstant"),
+                ("ordinary", "HydaLearn x 1", BLUE, "-", "HydaLearn"),
+                ("ordinary", own, BLUE, "--", "HydaLearn,\ntuned scale"),
             ],
         ),
     }
@@ -48,8 +49,8 @@ def draw_best_weights(steps: pd.DataFrame, own: str) -> Figure:
     fig, axes = plt.subplots(1, 3, figsize=(10.4, 3.7))
     for ax, unit, (title, (metric, lines)) in zip(axes, units, panels.items(), strict=True):
         ends = []
-        for dose, weights, colour, style, label in lines:
-            rows = steps[(steps["probe_dose"] == dose) & (steps["weights"] == weights) & (steps["metric"] == metric)]
+        for batches, weights, colour, style, label in lines:
+            rows = steps[(steps["batches"] == batches) & (steps["weights"] == weights) & (steps["metric"] == metric)]
             ax.fill_between(rows["step"], rows["low"], rows["high"], color=colour, alpha=0.18, lw=0)
             ax.plot(rows["step"], rows["mean"], color=colour, ls=style, marker="o", ms=3.5)
             ends.append((float(rows["mean"].iloc[-1]), label, colour))

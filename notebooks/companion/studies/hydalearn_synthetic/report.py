@@ -16,16 +16,16 @@ def after_burn_in(probed: pd.DataFrame, weights: str, metric: str) -> pd.Series:
 
 
 def by_step(probed: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """Mean and interval over seeds by dose, weights, metric and step.
+    """Mean and interval over seeds by kind of batches, weights, metric and step.
 
     To the metrics of `batch_probe.probe` comes the "extra gain" of a step: beyond that of the main task alone.
     """
     gains = probed[probed["metric"] == "gain"]
     alone = gains[gains["weights"] == "main task"]
-    paired = gains.merge(alone, on=["probe_dose", "seed", "step"], suffixes=("", " alone"))
+    paired = gains.merge(alone, on=["batches", "seed", "step"], suffixes=("", " alone"))
     extra = paired.assign(value=paired["value"] - paired["value alone"], metric="extra gain")
-    probed = pd.concat([probed, extra[["probe_dose", "seed", "step", "weights", "metric", "value"]]])
-    keys = ["probe_dose", "weights", "metric", "step"]
+    probed = pd.concat([probed, extra[["batches", "seed", "step", "weights", "metric", "value"]]])
+    keys = ["batches", "weights", "metric", "step"]
     rows = [
         dict(zip(keys, key, strict=True)) | vars(over_seeds(group["value"], confidence))
         for key, group in probed.dropna(subset=["value"]).groupby(keys, sort=False)
