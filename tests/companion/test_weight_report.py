@@ -23,23 +23,23 @@ def probed() -> pd.DataFrame:
     gains = {"best": 0.5, "best constant": 0.4, "main task": 0.3, "HydaLearn x 1": 0.35, "HydaLearn x 3": 0.33}
     rows = [
         (dose, seed, step, weights, metric, value + 0.01 * seed + step / 1e4)
-        for dose in ("homogeneous", "i.i.d.")
+        for dose in ("one cluster, large", "one cluster", "ordinary")
         for seed in (0, 1)
         for step in (50, 100, 200)
         for weights, gain in gains.items()
         for metric, value in {"gain": gain, "R squared": 0.2, "match": 0.1}.items()
     ]
-    return pd.DataFrame(rows, columns=["probe_dose", "seed", "step", "weights", "metric", "value"])
+    return pd.DataFrame(rows, columns=["batches", "seed", "step", "weights", "metric", "value"])
 
 
 def test_the_burn_in_does_not_count() -> None:
-    ordinary = probed().query("probe_dose == 'i.i.d.'")
+    ordinary = probed().query("batches == 'ordinary'")
     assert after_burn_in(ordinary, "best", "gain").tolist() == pytest.approx([0.515, 0.525], abs=1e-12)
     assert gain_over_constant(ordinary).tolist() == pytest.approx([0.515 / 0.415 - 1, 0.525 / 0.425 - 1], abs=1e-12)
 
 
 def test_extra_gains_are_paired_with_the_main_task_alone() -> None:
-    steps = by_step(probed(), 0.95).query("probe_dose == 'i.i.d.' and step == 100")
+    steps = by_step(probed(), 0.95).query("batches == 'ordinary' and step == 100")
     found = {(row["weights"], row["metric"]): row for row in steps.to_dict("records")}
     extra = found["best", "extra gain"]
     assert [extra["mean"], extra["low"], extra["high"]] == pytest.approx([0.2] * 3, abs=1e-9)

@@ -1,5 +1,6 @@
 """The weight study on tiny problems: pairing, controls and their identities."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,14 @@ from companion.studies.hydalearn_synthetic.batch_probe import probe, probe_batch
 from companion.studies.hydalearn_synthetic.best_weights import Directions
 from companion.studies.hydalearn_synthetic.controls import jump, swap, switch_off
 from companion.studies.hydalearn_synthetic.report import after_burn_in, by_step
-from companion.studies.hydalearn_synthetic.study import measure, train_grid
+from companion.studies.hydalearn_synthetic.study import measure, train_grid, tune_grid, tune_listed
 from companion.studies.hydalearn_synthetic.variants import train_variant
 from companion.train.losses import select_tasks, squared_losses
 from companion.train.main_task import configured
 from companion.train.method_comparison import (
     Choice,
     Comparison,
+    SecondStage,
     choose,
     compare,
     differences,
@@ -207,12 +209,13 @@ def test_the_best_weights_of_a_step_are_the_best_of_a_fine_grid() -> None:
 
 def test_probed_weights_are_hydalearns_and_the_best() -> None:
     configuration = {**BASE, "dose": "i.i.d.", "checkpoints": [0], "probe_dose": "homogeneous", "probe_batches": 8,
-                     "scales": [1.0, 3.0]}  # fmt: skip
+                     "probe_size": 30, "probe_minor": 0.5, "scales": [1.0, 3.0]}  # fmt: skip
     table = probe(configuration)
     # The same at step 0, where the model has its initial weights, from HydaLearn itself.
     problem = prepare(configuration, [1, 2, 3])
     listed, minor = probe_batches(configuration, problem)
-    assert sorted(minor[:, 0].tolist()) == [0.0] * 6 + [1.0] * 2
+    assert sorted(minor[:, 0].tolist()) == [0.0] * 4 + [1.0] * 4
+    assert listed.batches.shape == (3, 8, 30)  # larger than those trained on
     hydalearn = HydaLearn(problem.model, problem.scaled_losses([3.0] * 3), problem.shared)
     shares = []
     for number in range(8):
@@ -231,15 +234,16 @@ def test_probed_weights_are_hydalearns_and_the_best() -> None:
 
 def test_composition_explains_the_best_weights_where_it_varies() -> None:
     configuration = {**BASE, "rows": [400, 60, 400], "noise": 0.1, "checkpoints": [60, 120], "num_batches": 20,
-                     "dose": "i.i.d.", "probe_batches": 40, "scales": [1.0]}  # fmt: skip
+                     "dose": "i.i.d.", "scales": [1.0], "probe_batches": 40, "probe_size": 20,
+                     "probe_minor": 0.25}  # fmt: skip
     probed = pd.concat(
-        probe({**configuration, "probe_dose": dose}).assign(probe_dose=dose) for dose in ("homogeneous", "fixed")
+        probe({**configuration, "probe_dose": dose}).assign(batches=dose) for dose in ("homogeneous", "fixed")
     )
-    steps = by_step(probed, 0.95).set_index(["probe_dose", "weights", "metric", "step"])["mean"]
+    steps = by_step(probed, 0.95).set_index(["batches", "weights", "metric", "step"])["mean"]
     assert steps["homogeneous", "best", "R squared", 120] > 0.25  # 1 / 40 by chance
     assert ("fixed", "best", "R squared", 120) not in steps.index
-    at_120 = probed.query("probe_dose == 'homogeneous' and step == 120")
-    late = after_burn_in(probed[probed["probe_dose"] == "homogeneous"], "best", "R squared")
+    at_120 = probed.query("batches == 'homogeneous' and step == 120")
+    late = after_burn_in(probed[probed["batches"] == "homogeneous"], "best", "R squared")
     assert late.to_list() == pytest.approx(values(at_120, "R squared", weights="best"))
 
 
@@ -379,6 +383,34 @@ def test_a_comparison_tunes_then_trains_fresh_seeds() -> None:
     )
     assert [found.mean for found in intervals_of(table)] == list(table["mean"])
     assert table["mean"][0] == pytest.approx(logs.mean(), abs=1e-12)
+
+
+def test_a_second_stage_tries_the_best_settings_on_more_seeds() -> None:
+    """The first stage's best setting is the worse of its two best where all seeds count; the third is out."""
+    first = {0.1: [1.0, 1.2], 0.2: [1.1, 1.2], 0.3: [9.0, 1.0], 0.4: [0.1, float("nan")]}  # 0.4 failed once
+    asked: list[dict[str, Any]] = []
+
+    def cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
+        asked.append(dict(configuration))
+        losses = first if configuration["seeds"] == [1, 2] else {0.1: [2.0], 0.2: [1.0]}
+        rows = [(rate, seed, loss) for rate in configuration["rates"]
+                for seed, loss in zip(configuration["seeds"], losses[rate], strict=True)]  # fmt: skip
+        return pd.DataFrame(rows, columns=["rate", "seed", "value"]).assign(scale=1.0, metric="validation loss")
+
+    found = compare(
+        Results("90_toy", "fast"), {}, ["single task"], rates=[0.1, 0.2, 0.3, 0.4], scales=[1.0], tuning_seeds=[1, 2],
+        seeds=[3], tune=cell, train=lambda c: pd.DataFrame({"seed": [3], "metric": "test loss", "value": [1.0]}),
+        second=SecondStage([5], 2, cell),
+    )  # fmt: skip
+    assert asked[1] == {**asked[0], "rates": [0.1, 0.2], "scales": [1.0, 1.0], "seeds": [5]}
+    assert (found.chosen["single task"].rate, found.chosen["single task"].seeds) == (0.2, 3)
+
+
+def test_listed_settings_train_as_in_a_grid() -> None:
+    listed = tune_listed({**BASE, "rates": [0.003, 0.01], "scales": [3.0, 1.0], "decays": [0.0, 1.0]})
+    grid = tune_grid({**BASE, "rates": [0.01], "scales": [1.0], "decays": [1.0]})
+    assert listed.groupby(["rate", "scale", "decay"]).ngroups == 2
+    assert values(listed, "validation loss", rate=0.01) == pytest.approx(values(grid, "validation loss"), rel=1e-9)
 
 
 def test_differences_know_what_the_tuning_might_have_chosen() -> None:

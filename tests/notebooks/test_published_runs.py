@@ -35,8 +35,8 @@ FAMILIES = (
     {"AdaTask"},
     {"HydaLearn on updates"},
 )
-# A run of "swap" takes the weights of other runs, so it cannot be trained without them; "predict" trains as others do.
-NOT_SAMPLED = {"swap", "predict"}
+# A run of "swap" takes the weights of other runs, so it cannot be trained without them; the others train as some do.
+NOT_SAMPLED = {"swap", "predict", "tune_listed"}
 LONG = "07_scenes"  # whose reported runs train for a minute each: those of its tuning are shorter
 EVERY_OPTIMIZER = "06_adatask_synthetic"  # which is quick; elsewhere Adam alone
 TRAINING = ("train_grid", "tune_grid", "train_cell")

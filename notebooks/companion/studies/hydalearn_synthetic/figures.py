@@ -64,12 +64,15 @@ def draw_best_weights(steps: pd.DataFrame, own: str) -> Figure:
 
 
 def _name_ends(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Name lines at the right edge, two lines of text each, apart from one another."""
+    """Name lines at the right edge, two lines of text each, apart from one another, as near to their ends as can be."""
     low, high = ax.get_ylim()
-    place = -np.inf
-    for height, label, colour in sorted(ends):
-        place = max((height - low) / (high - low), place + 0.13)
-        ax.text(1.03, place, label, color=colour, transform=ax.transAxes, va="center", fontsize=8.5)
+    heights = [(height - low) / (high - low) for height, _, _ in sorted(ends)]
+    places = heights[:1]
+    for height in heights[1:]:
+        places.append(max(height, places[-1] + 0.13))
+    above = float(np.mean(places) - np.mean(heights))
+    for place, (_, label, colour) in zip(places, sorted(ends), strict=True):
+        ax.text(1.03, place - above, label, color=colour, transform=ax.transAxes, va="center", fontsize=8.5)
 
 
 def mark_jump(ax: Axes, epoch: float) -> None:
@@ -87,7 +90,7 @@ def draw_sweep(curves: pd.DataFrame, smallest: float) -> Figure:
         smallest: The least log difference that counts.
     """
     panels = list(dict.fromkeys(curves["panel"]))
-    fig, axes = plt.subplots(1, len(panels), sharey=True, figsize=(10.0, 3.6), squeeze=False)
+    fig, axes = plt.subplots(1, len(panels), sharex=True, sharey=True, figsize=(10.0, 3.6), squeeze=False)
     for ax, panel in zip(axes[0], panels, strict=True):
         here = curves[curves["panel"] == panel]
         ax.axhspan(*(100 * np.expm1([-smallest, smallest])), color=SHADE, zorder=0)
@@ -100,6 +103,7 @@ def draw_sweep(curves: pd.DataFrame, smallest: float) -> Figure:
         ax.plot(best["scale"], mean, color=ORANGE, marker="o", ms=4, lw=2.2)
         ax.set(xscale="log", title=panel.replace(", ", "\n"), xlabel="constant weight\nof the auxiliary tasks")
         ax.set_ylim(-30, 100)
+        ax.minorticks_off()
     axes[0, 0].set_ylabel("test loss above tuned HydaLearn's, %")
     axes[0, 0].annotate("HydaLearn", (0.03, 0), (0, -12), xycoords=("axes fraction", "data"),
                         textcoords="offset points", color=BLUE, fontsize=9)  # fmt: skip
