@@ -43,7 +43,7 @@ def draw_bought(table: pd.DataFrame, title: str) -> Figure:
         ax.grid(axis="y", visible=False)
         ax.set_xlim(-EDGE * 1.03, EDGE)
         ax.set_title(method.removesuffix("-Adam"), color=colour(method))
-    axes[-1, 0].set_xlabel("gain, in units of the smallest that counts (blue: it counts)")
+    axes[-1, 0].set_xlabel("gain, in units of the smallest\nthat counts (blue: it counts)")
     marks = [Line2D([], [], marker="o", color=colour(rival), label=f"over {rival}") for rival in rivals]
     fig.legend(handles=marks, loc="outside lower center", ncols=len(marks))
     return head(fig, title)
