@@ -221,7 +221,8 @@ def test_what_was_not_published_is_refused_with_the_difference() -> None:
     run.cell({"method": "a", "epochs": 10, "seeds": [0, 1]}, compute)
     run.cell({"method": "b", "epochs": 30, "seeds": [0, 1]}, compute)
     run.publish()
-    with pytest.raises(ValueError, match=r"Found `epochs = 20` where they have 10\. .* `profile = \"fast\"` or `\"full\"`"):
+    found = r"Found `epochs = 20` where they have 10\. .* `profile = \"fast\"` or `\"full\"`"
+    with pytest.raises(ValueError, match=found):
         Results("90_toy", "published").cell({"method": "a", "epochs": 20, "seeds": [0, 1]}, compute)
 
 
