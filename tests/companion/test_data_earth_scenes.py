@@ -8,7 +8,7 @@ import pytest
 from companion.data import earth_scenes
 from companion.data.earth_scenes import EarthMap, load_earth_map
 from companion.data.land_cover import IGBP
-from companion.data.scenes import BLOCKS, MIDDLE, SPREAD, TEST, VALIDATION, earth_folds, natural_colours
+from companion.data.scenes import BLOCKS, MIDDLE, SPREAD, earth_folds, natural_colours
 from PIL import Image
 
 POOL = 8  # the fast profile's
@@ -93,9 +93,12 @@ def test_distance_is_measured_on_the_sphere(monkeypatch: pytest.MonkeyPatch) -> 
     assert east < 0.95 * 111.2 * np.cos(there) * 79  # shorter than along the parallel, the cosine's answer
 
 
-def test_folds_are_tiles_of_separate_longitudes(earth: EarthMap) -> None:
+FOUR_SIDES = ((16, 0), (-16, 0), (0, 16), (0, -16))  # to the next tile of 16 pixels
+
+
+def test_folds_are_separate_tiles_on_a_lattice(earth: EarthMap) -> None:
     names = earth_folds(earth, [0, 1], 16)
-    assert [fold.inputs.shape for fold in names] == [(2, n, 3, 16, 16) for n in (240, 48, 48)]
+    assert [fold.inputs.shape for fold in names] == [(2, n, 4, 16, 16) for n in (240, 48, 48)]
     assert [fold.targets.shape for fold in names] == [(2, 2, n, 16, 16) for n in (240, 48, 48)]
     assert not np.array_equal(names[0].inputs[0], names[0].inputs[1])
     # Every pixel gets a number of its own as its image, so that tiles tell where they come from.
@@ -105,12 +108,16 @@ def test_folds_are_tiles_of_separate_longitudes(earth: EarthMap) -> None:
         tagged = EarthMap(place.astype(np.float32), earth.classes, earth.log_distance)
         folds = earth_folds(tagged, [seed], 16)
         tags = [np.rint((fold.inputs[0, :, 0].astype(np.float64) * SPREAD + MIDDLE) ** 2) for fold in folds]
-        columns = [set((tag % width).ravel().astype(int)) for tag in tags]
-        assert [len(several) for several in columns] == [30 * 16, 6 * 16, 6 * 16]
-        assert not columns[0] & columns[1] | columns[0] & columns[2] | columns[1] & columns[2]
+        pixels = np.concatenate([tag.ravel() for tag in tags])
+        assert len(set(pixels)) == len(pixels)  # none is in two folds
+        corners = [{(tag[0, 0] // width, tag[0, 0] % width) for tag in several} for several in tags]
+        beside = {(row + down, (col + right) % width) for row, col in corners[2] for down, right in FOUR_SIDES}
+        assert not beside & (corners[1] | corners[2])  # what lies beside a test tile trains, or is open sea
+        assert len({col for _, col in corners[2]}) > BLOCKS // 2  # east and west
         rows, cols = (tags[0] // width).astype(int), (tags[0] % width).astype(int)
         assert np.array_equal(folds[0].targets[0, 0], earth.classes[rows, cols])
         assert np.array_equal(folds[0].targets[0, 1], earth.log_distance[rows, cols])
+        assert np.array_equal(folds[0].inputs[0, :, 3], np.linspace(3**0.5, -(3**0.5), height, dtype=np.float32)[rows])
 
 
 def test_a_block_holds_several_smaller_tiles(earth: EarthMap) -> None:
@@ -121,17 +128,15 @@ def test_a_block_holds_several_smaller_tiles(earth: EarthMap) -> None:
 def test_tiles_with_most_land_are_kept(earth: EarthMap) -> None:
     _, _, test = earth_folds(earth, [3], 16)
     land = (test.targets[0, 0] > 0).mean((1, 2))
-    assert len(land) == len(TEST) * 16 // 2
+    assert len(land) == BLOCKS * 16 // 7 // 2
     assert land.min() > 0
-    assert set(TEST).isdisjoint(VALIDATION)
-    assert max(*TEST, *VALIDATION) < BLOCKS
 
 
 def test_natural_colours_are_the_images_square_roots(earth: EarthMap) -> None:
     test = earth_folds(earth, [0], 16)[2]
     shown = natural_colours(test.inputs[0].astype(np.float64))
     assert 0 <= shown.min() < shown.max() <= 1
-    assert abs(np.square(shown).mean() - np.square(test.inputs[0] * SPREAD + MIDDLE).mean()) < 1e-6
+    assert abs(np.square(shown).mean() - np.square(test.inputs[0, :, :3] * SPREAD + MIDDLE).mean()) < 1e-6
 
 
 def test_pool_is_checked(tmp_path: Path) -> None:

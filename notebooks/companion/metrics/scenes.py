@@ -45,7 +45,7 @@ def scene_losses(weights: Tensor) -> LossesFn:
         weights: `[2, R]`, or `[2]` for one run.
 
     Returns:
-        A function of model and batch (`x [R, B, 3, H, W]`, `y [2, R, B, H, W]`) that gives two losses `[R]`.
+        A function of model and batch (`x [R, B, planes, H, W]`, `y [2, R, B, H, W]`) that gives two losses `[R]`.
     """
 
     def losses_fn(model: nn.Module, batch: Batch) -> list[Tensor]:

@@ -54,11 +54,11 @@ class SceneModel(nn.Module):
     heads: nn.ModuleList
 
     def features(self, x: Tensor) -> Tensor:
-        """Map images `[B, 3, H, W]` to what the heads read, `[B, C, H, W]`."""
+        """Map images `[B, planes, H, W]` to what the heads read, `[B, C, H, W]`."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Map images `[B, 3, H, W]` to class scores `[B, C, H, W]` and numbers `[B, H, W]`."""
+        """Map images `[B, planes, H, W]` to class scores `[B, C, H, W]` and numbers `[B, H, W]`."""
         shared = self.features(x)
         return [self.heads[0](shared), self.heads[1](shared).squeeze(-3)]
 
@@ -86,6 +86,7 @@ class UNet(SceneModel):
     Args:
         channels: Of every level, finest first; multiples of 4. Images need sides divisible by `2 ** (levels - 1)`.
         num_classes: Of the first task.
+        planes: Of an image.
         generator: Source of the initial weights; `None` takes torch's global one.
         dtype: Of the parameters.
 
@@ -102,12 +103,13 @@ class UNet(SceneModel):
         channels: Sequence[int],
         num_classes: int,
         *,
+        planes: int = 3,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         """Build the layers and draw their weights."""
         super().__init__()
-        down = [SharedLayer(3, channels[0], normalise=False, dtype=dtype)]
+        down = [SharedLayer(planes, channels[0], normalise=False, dtype=dtype)]
         down += [SharedLayer(a, b, dtype=dtype) for a, b in pairwise(channels)]
         self.encoder = nn.ModuleList(down)
         upwards = list(pairwise(reversed(channels)))

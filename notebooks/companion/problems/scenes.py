@@ -13,6 +13,7 @@ from companion.data.scenes import SceneFold, earth_folds
 from companion.train.stacked import Batch, RunData
 
 NUM_CLASSES = {"earth": len(CLASSES), "cityscapes": 7}
+NUM_PLANES = {"earth": 4, "cityscapes": 3}  # of an image; Earth's have their latitude
 TEST_TO_TRAIN = {"earth": 48 / 240, "cityscapes": 0.0}  # for intervals over splits that overlap; one fixed split: none
 
 
@@ -68,7 +69,7 @@ def turned(batch: Batch, generators: list[torch.Generator]) -> Batch:
     """Turn and mirror every square tile of a batch at random: eight ways, all alike to a view from above.
 
     Args:
-        batch: `x [R, B, 3, H, H]` and `y [2, R, B, H, H]`.
+        batch: `x [R, B, planes, H, H]` and `y [2, R, B, H, H]`.
         generators: One per run.
     """
     x, y = batch

@@ -1,4 +1,4 @@
-"""What a pixel's own colours say: boosted trees, and a constant, without any network."""
+"""What a pixel by itself says, its colours and its latitude: boosted trees, and a constant, without any network."""
 
 import time
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from companion.data.scenes import SceneFold, earth_folds
 from companion.metrics.scenes import SceneScores
 
 PIXELS = 40_000  # of the training tiles, drawn at random, for the trees
+PLANES = {"colours": 3, "colours and latitude": 4}  # method -> how many of the input's planes its trees see
 LEAST = 1e-9  # probability, whose logarithm is finite
 
 
@@ -26,7 +27,7 @@ def colours(c: Mapping[str, Any]) -> pd.DataFrame:
 
     Returns:
         One row per method, seed and metric. "constant": the classes' shares and the median distance of the training
-        tiles; "colours": boosted trees.
+        tiles; "colours" and "colours and latitude": boosted trees.
     """
     begin = time.perf_counter()
     rows = []
@@ -36,21 +37,23 @@ def colours(c: Mapping[str, Any]) -> pd.DataFrame:
         classes, numbers = (values.ravel()[drawn] for values in train.targets[0])
         shares = np.bincount(classes.astype(int), minlength=len(CLASSES)) / PIXELS
         constant = np.tile(np.log(shares), (test.targets[0, 0].size, 1)), np.median(numbers)
-        seen, unseen = _pixels(train)[drawn], _pixels(test)
-        classifier = HistGradientBoostingClassifier(random_state=seed).fit(seen, classes)
-        regressor = HistGradientBoostingRegressor(loss="absolute_error", random_state=seed).fit(seen, numbers)
-        trees = np.full((len(unseen), len(CLASSES)), LEAST)  # of a class that was never seen
-        trees[:, classifier.classes_.astype(int)] = classifier.predict_proba(unseen).clip(min=LEAST)
-        predictions = {"constant": constant, "colours": (np.log(trees), regressor.predict(unseen))}
+        predictions = {"constant": constant}
+        for method, planes in PLANES.items():
+            seen, unseen = _pixels(train, planes)[drawn], _pixels(test, planes)
+            classifier = HistGradientBoostingClassifier(random_state=seed).fit(seen, classes)
+            regressor = HistGradientBoostingRegressor(loss="absolute_error", random_state=seed).fit(seen, numbers)
+            trees = np.full((len(unseen), len(CLASSES)), LEAST)  # of a class that was never seen
+            trees[:, classifier.classes_.astype(int)] = classifier.predict_proba(unseen).clip(min=LEAST)
+            predictions[method] = np.log(trees), regressor.predict(unseen)
         for method, (scores, found) in predictions.items():
             rows += [(method, seed, metric, value) for metric, value in _measured(test, scores, found).items()]
     table = pd.DataFrame(rows, columns=["method", "seed", "metric", "value"])
     return table.assign(seconds=time.perf_counter() - begin)
 
 
-def _pixels(fold: SceneFold) -> NDArray[np.float32]:
-    """Every pixel's colours, `[N * H * W, 3]`."""
-    pixels: NDArray[np.float32] = fold.inputs[0].transpose(0, 2, 3, 1).reshape(-1, 3)
+def _pixels(fold: SceneFold, planes: int) -> NDArray[np.float32]:
+    """Every pixel's first planes, `[N * H * W, planes]`."""
+    pixels: NDArray[np.float32] = fold.inputs[0, :, :planes].transpose(0, 2, 3, 1).reshape(-1, planes)
     return pixels
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from companion.metrics.scene_tables import ALONE
 from companion.metrics.scenes import LOSSES, SceneScores, pixel_losses, scene_losses
 from companion.networks.scenes import LoopedModel, SceneModel, SegNet, UNet
-from companion.problems.scenes import NUM_CLASSES, Folds, load_folds
+from companion.problems.scenes import NUM_CLASSES, NUM_PLANES, Folds, load_folds
 from companion.train.all_tasks import Run, loss_scales, make_method, runs_of, tidy
 from companion.train.devices import resolve_device
 from companion.train.optimizers import per_run
@@ -100,7 +100,7 @@ def make_model(c: Mapping[str, Any], seed: int) -> SceneModel:
     num_classes = NUM_CLASSES[c["dataset"]]
     if c["depths"]:
         return SegNet(num_classes, c["channels"], c["depths"], **kind)
-    return UNet(c["channels"], num_classes, **kind)
+    return UNet(c["channels"], num_classes, planes=NUM_PLANES[c["dataset"]], **kind)
 
 
 def train(c: Mapping[str, Any], method: str, runs: list[Run], record: bool) -> Trained:
