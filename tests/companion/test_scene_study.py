@@ -203,6 +203,9 @@ def test_a_pixel_by_itself_is_better_than_a_constant() -> None:
     for metric in ("cross-entropy", "absolute error"):
         own, constant = (value(table, method=method, metric=metric) for method in ("colours", "constant"))
         assert own < 0.6 * constant
+        with_latitude = value(table, method="colours and latitude", metric=metric)
+        assert with_latitude < 1.05 * own
+        assert with_latitude != own
 
 
 def test_the_tile_of_median_loss_is_looked_at() -> None:
