@@ -14,7 +14,7 @@ from companion.data.earth_scenes import CLASSES, load_earth_map
 from companion.data.scenes import SceneFold, earth_folds
 from companion.metrics.scenes import SceneScores
 
-PIXELS = 40_000  # of the training tiles, drawn at random, for the trees
+PIXELS, SHARE = 40_000, 20  # of the training tiles, drawn at random, for the trees; at most one in twenty
 PLANES = {"colours": 3, "colours and latitude": 4}  # method -> how many of the input's planes its trees see
 LEAST = 1e-9  # probability, whose logarithm is finite
 
@@ -33,9 +33,10 @@ def colours(c: Mapping[str, Any]) -> pd.DataFrame:
     rows = []
     for seed in c["seeds"]:
         train, _, test = earth_folds(load_earth_map(c["pool"]), [seed], c["side"])
-        drawn = np.random.default_rng(seed).permutation(train.targets[0, 0].size)[:PIXELS]
+        every = train.targets[0, 0].size
+        drawn = np.random.default_rng(seed).permutation(every)[: min(PIXELS, every // SHARE)]
         classes, numbers = (values.ravel()[drawn] for values in train.targets[0])
-        shares = np.bincount(classes.astype(int), minlength=len(CLASSES)) / PIXELS
+        shares = np.bincount(classes.astype(int), minlength=len(CLASSES)) / len(drawn)
         constant = np.tile(np.log(shares), (test.targets[0, 0].size, 1)), np.median(numbers)
         predictions = {"constant": constant}
         for method, planes in PLANES.items():
