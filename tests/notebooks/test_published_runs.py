@@ -38,6 +38,7 @@ FAMILIES = (
 # A run of "swap" takes the weights of other runs, so it cannot be trained without them; the others train as some do.
 NOT_SAMPLED = {"swap", "predict", "tune_listed"}
 LONG = "07_scenes"  # whose reported runs train for a minute each: those of its tuning are shorter
+DRAWS = "08_recommendation"  # where PCGrad draws the order of three tasks, for one run after another
 EVERY_OPTIMIZER = "06_adatask_synthetic"  # which is quick; elsewhere Adam alone
 TRAINING = ("train_grid", "tune_grid", "train_cell")
 # Where seeds are splits of one data set that are encoded together, all of them train.
@@ -57,13 +58,13 @@ def function(notebook: str, kind: str) -> Callable[[Mapping[str, Any]], pd.DataF
 
 
 def few_settings(notebook: str, cell: Cell) -> tuple[dict[str, Any], pd.DataFrame]:
-    """A cell's configuration with its first setting alone, first seed and initialisation, and their published rows."""
+    """A cell's configuration with its first setting, seed and (where it can be) initialisation, and their rows."""
     reduced, rows = dict(cell.configuration), cell.table
     for name, column in (("seeds", "seed"), ("rates", "rate"), ("scales", "scale"), ("spreads", "spread")):
         if name in reduced and column in rows and (name != "seeds" or notebook in ALONE):
             reduced[name] = reduced[name][:1]
             rows = rows[rows[column] == reduced[name][0]]
-    if "inits" in reduced:
+    if "inits" in reduced and notebook != DRAWS:
         reduced["inits"], rows = 1, rows[rows["initialisation"] == 0]
     return {**reduced, "device": "cpu"}, rows
 
