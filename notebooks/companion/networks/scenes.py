@@ -190,8 +190,8 @@ class LoopedModel(StackedModel):
     """R stacked copies of a convolutional model, run one after the other.
 
     Same parameters, same results as `StackedModel`, whose `vmap` turns R convolutions into one with R groups. On a CPU
-    that is about as fast in float32 and up to 1.3 times slower in float64 (`benchmarks/scene_models.py`), and SegNet's
-    unpooling has no `vmap` at all.
+    that takes about as long on small tiles and twice as long on notebook 07's (`benchmarks/scene_models.py`), and
+    SegNet's unpooling has no `vmap` at all.
     """
 
     def shared_parameters(self) -> list[nn.Parameter]:
