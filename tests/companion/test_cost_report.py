@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from companion.claims.ledger import evidence
@@ -84,12 +85,16 @@ def test_a_benchmark_that_was_not_run_is_named() -> None:
         read_bench("nothing")
 
 
-def test_the_figures_draw_whatever_is_there() -> None:
+def test_the_figure_of_growth_draws_what_is_asked() -> None:
     sweep = pd.DataFrame(
         {"method": "HydaLearn", "tasks": [1, 2], "runs": [1, 4], "step ms": [1.0, 2.0], "joint steps": [1.4, 2.3]}
     )
     grown = pd.concat(sweep.assign(sweep=name) for name in ("tasks", "runs"))
     left, right = draw_growth(grown, ["HydaLearn"], "title").axes
     assert [len(left.lines), len(right.lines)] == [2, 1]
-    peaks = pd.DataFrame({"method": "plain Adam", "tasks": [1, 2], "units": [4.0, 4.1], "ideal": [4, 4]})
-    assert draw_memory(peaks, "title").axes[0].get_title() == "title"
+
+
+def test_every_method_named_in_the_figure_of_memory_was_measured() -> None:
+    (ax,) = draw_memory(memory(read_bench("memory")), "title").axes
+    assert {text.get_text() for text in ax.texts} > {"plain Adam", "AdaTask-Adam", "HydaLearn exact"}
+    assert all(np.size(line.get_xdata()) == 4 for line in ax.lines)

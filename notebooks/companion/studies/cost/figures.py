@@ -89,24 +89,20 @@ def draw_memory(memory: pd.DataFrame, title: str) -> Figure:
         memory: Of `report.memory`.
         title: Of the figure.
     """
-    looks = {
-        "plain Adam": ("equal weights", "-"),
-        "AdaTask-Adam": ("AdaTask-Adam", "-"),
-        "AdaTask-Adagrad": ("AdaTask-Adagrad", "-"),
-        "HydaLearn exact, loop": ("HydaLearn", "-"),
-        "HydaLearn exact, vmap": ("HydaLearn", "--"),
-        "PCGrad (TorchJD)": ("PCGrad", "-"),
+    methods = {
+        "plain Adam": "equal weights",
+        "AdaTask-Adam": "AdaTask-Adam",
+        "AdaTask-Adagrad": "AdaTask-Adagrad",
+        "HydaLearn exact": "HydaLearn",
+        "PCGrad (TorchJD)": "PCGrad",
     }
     fig, ax = plt.subplots(figsize=(7.2, 4.4))
-    for name, (method, style) in looks.items():
+    for name, method in methods.items():
         rows = memory[memory["method"] == name].sort_values("tasks")
-        if rows.empty:
-            continue
-        ax.plot(rows["tasks"], rows["units"], color=colour(method), ls=style, marker="o", ms=4)
+        ax.plot(rows["tasks"], rows["units"], color=colour(method), marker="o", ms=4)
         ax.plot(rows["tasks"], rows["ideal"], color=colour(method), ls="", marker="_", ms=16, mew=1.6)
         last = rows.iloc[-1]
-        shift = {"HydaLearn exact, vmap": 6, "AdaTask-Adagrad": -4}.get(name, 0)
-        ax.annotate(name, (last["tasks"], last["units"]), (12, shift), textcoords="offset points", va="center",
+        ax.annotate(name, (last["tasks"], last["units"]), (12, 0), textcoords="offset points", va="center",
                     fontsize=9, color=colour(method))  # fmt: skip
     ax.set(
         xticks=sorted(memory["tasks"].unique()),
