@@ -19,8 +19,8 @@ from companion.studies.hydalearn_synthetic import study as synthetic
 from companion.studies.scenes import report as scenes
 from companion.studies.tabular import study as tabular
 from companion.train import main_task
+from companion.train.choice import choose
 from companion.train.main_task import Configuration
-from companion.train.method_comparison import choose
 
 TABULAR: dict[str, Any] = {
     "dataset": "mortality",

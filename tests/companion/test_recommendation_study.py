@@ -19,7 +19,8 @@ from companion.studies.recommendation.shares import LayerShares, follow_grid
 from companion.studies.recommendation.sparse import sparse_grid
 from companion.studies.recommendation.study import drawn_anew, train_grid, tune_grid
 from companion.studies.recommendation.trivial import log_odds
-from companion.train.method_comparison import Choice, Comparison
+from companion.train.choice import Choice
+from companion.train.method_comparison import Comparison
 from companion.train.stacked import StackedModel
 
 from mtlcore.task_gradients import combine, task_backward

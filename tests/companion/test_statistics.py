@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from companion.claims.statistics import Interval, Retuned, TuningPart, estimate, paired_interval, power, tuning_part
-from companion.train.method_comparison import choose
+from companion.train.choice import choose
 from numpy.typing import NDArray
 from scipy import stats
 

@@ -24,7 +24,8 @@ from companion.studies.tabular.report import (
     settings,
     verdict_table,
 )
-from companion.train.method_comparison import Choice, Comparison
+from companion.train.choice import Choice
+from companion.train.method_comparison import Comparison
 
 INITS = 2
 

@@ -18,13 +18,12 @@ from companion.studies.hydalearn_synthetic.controls import jump, swap, switch_of
 from companion.studies.hydalearn_synthetic.report import after_burn_in, by_step
 from companion.studies.hydalearn_synthetic.study import measure, train_grid, tune_grid, tune_listed
 from companion.studies.hydalearn_synthetic.variants import train_variant
+from companion.train.choice import Choice, choose
 from companion.train.losses import select_tasks, squared_losses
 from companion.train.main_task import configured
 from companion.train.method_comparison import (
-    Choice,
     Comparison,
     SecondStage,
-    choose,
     compare,
     differences,
     log_difference,

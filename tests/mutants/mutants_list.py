@@ -224,7 +224,7 @@ COMPARISON = (
     Mutant(
         "tuning on test data",
         "Learning rates and scales are chosen by the loss that is then reported.",
-        "notebooks/companion/train/method_comparison.py",
+        "notebooks/companion/train/choice.py",
         (('tuned[tuned["metric"] == "validation loss"]', 'tuned[tuned["metric"] == "test loss"]'),),
         ("tests/companion/test_fair_comparisons.py::test_settings_are_chosen_by_the_validation_loss",),
     ),

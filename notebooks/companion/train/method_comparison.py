@@ -4,7 +4,6 @@ A relative measure: the difference of log test losses is 0.05 where one loss is 
 problem's level, so that hard and easy seeds count alike.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,47 +14,13 @@ from numpy.typing import NDArray
 
 from companion.claims.statistics import Interval, Retuned, estimate, paired_interval, tuning_part
 from companion.store.results import Results
+from companion.train.choice import Choice, choose, validation_losses
 from companion.train.main_task import KNOBS
 
 # Methods without an auxiliary loss scale to tune, which is 1 for them: these have none, or divide it out.
 UNSCALED = ("single task", "equal weights", "per-task RMS", "Nash-MTL", "PCD")
 
 Cell = Callable[[Mapping[str, Any]], pd.DataFrame]
-
-
-# Bootstrap samples of the tuning seeds, the same for every method: what two methods would have chosen is paired.
-DRAWS = 1000
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A method's chosen knobs.
-
-    Attributes:
-        setting: Knob -> its value.
-        edges: A sentence for each knob whose best value lies at an edge of its grid, and if the loss is flat there.
-        rivals: The settings that bootstrap samples of the tuning seeds choose most often besides, at least one in
-            twenty times; the tuning does not tell them from the chosen one.
-        draws: Of each bootstrap sample, `[B]`: 0 for the chosen setting, the number of a rival from 1, else one more
-            than there are.
-        seeds: How many tuning seeds there were.
-    """
-
-    setting: dict[str, float]
-    edges: tuple[str, ...]
-    rivals: tuple[dict[str, float], ...]
-    draws: NDArray[np.int64]
-    seeds: int
-
-    @property
-    def rate(self) -> float:
-        """Learning rate."""
-        return self.setting["rate"]
-
-    @property
-    def scale(self) -> float:
-        """Factor of the auxiliary losses."""
-        return self.setting["scale"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +69,7 @@ class SecondStage:
 
     def lists(self, tuned: pd.DataFrame, knobs: Sequence[str]) -> dict[str, list[float]]:
         """The settings to try again as a configuration's lists, to be read side by side."""
-        means = _losses(tuned, knobs).mean(axis=1, skipna=False).dropna()
+        means = validation_losses(tuned, knobs).mean(axis=1, skipna=False).dropna()
         best = means.nsmallest(self.shortlist).index.to_frame(index=False)
         return {KNOBS[name]: best[name].tolist() for name in knobs}
 
@@ -116,67 +81,6 @@ def by_split(runs: pd.DataFrame, metric: str) -> NDArray[np.float64]:
         index="seed", columns="initialisation", values="value"
     )
     return wide.sort_index().to_numpy(np.float64)
-
-
-def choose(tuned: pd.DataFrame, method: str, knobs: Sequence[str] = ("scale", "rate"), rivals: int = 0) -> Choice:
-    """Choose a setting by mean validation loss over the tuning seeds.
-
-    A setting is out where a run failed, and where a second stage has not tried it.
-
-    Args:
-        tuned: Tidy rows of the method's tuning runs with a column per knob.
-        method: For the sentences.
-        knobs: What was tuned.
-        rivals: How many rivals are wanted at most.
-    """
-    losses = _losses(tuned, knobs)
-    means = losses.mean(axis=1, skipna=False)
-    if means.isna().all():
-        raise ValueError(
-            f"Tuning of {method} should leave a setting in which no run failed. Found none. Pass smaller rates."
-        )
-    settings = means.index.to_frame(index=False)  # one row per setting, as in `losses`
-    best = int(np.nanargmin(means))
-    edges = []
-    for name in reversed(knobs):
-        grid = np.sort(settings[name].unique())
-        value = settings[name][best]
-        if len(grid) > 1 and value in (grid[0], grid[-1]) and value != 0:  # no decay is no edge
-            beside = grid[1] if value == grid[0] else grid[-2]
-            others = np.where(settings[name] == beside, means.fillna(np.inf), np.inf)
-            told = _told_apart(losses.to_numpy()[best], losses.to_numpy()[np.argmin(others)], float(beside))
-            edges.append(f"{method}: the best {name}, {value:g}, lies at an edge of its grid{told}")
-    draws = _draws(losses.to_numpy(np.float64)) if rivals else np.full(DRAWS, best)
-    often = [number for number, count in Counter(draws.tolist()).most_common() if count >= DRAWS / 20]
-    trained = [best, *[number for number in often if number != best][:rivals]]
-    order = {number: position for position, number in enumerate(trained)}
-    places = [{name: float(settings[name][number]) for name in knobs} for number in trained]
-    drawn = np.array([order.get(number, len(trained)) for number in draws.tolist()])
-    return Choice(places[0], tuple(edges), tuple(places[1:]), drawn, losses.shape[1])
-
-
-def _losses(tuned: pd.DataFrame, knobs: Sequence[str]) -> pd.DataFrame:
-    """Validation losses, a row per setting and a column per tuning seed; NaN for a run that failed or is not there."""
-    runs = tuned[tuned["metric"] == "validation loss"]
-    return runs.pivot(index=list(knobs), columns="seed", values="value")
-
-
-def _draws(losses: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The setting of least mean loss `[B]` in B bootstrap samples of the seeds of `losses [C, n]`."""
-    count = losses.shape[1]
-    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=DRAWS)  # [B, n]
-    fine = np.flatnonzero(np.isfinite(losses).all(axis=1))  # [F]
-    return np.asarray(fine[np.argmin(losses[fine] @ weights.T, axis=0)])
-
-
-def _told_apart(best: np.ndarray, beside: np.ndarray, value: float) -> str:
-    """Whether the tuning seeds tell the edge from the next value: on a plateau, a wider grid would find nothing."""
-    if len(best) > 1 and np.isfinite(beside).all():
-        gap = paired_interval(beside, best)
-        if gap.low <= 0:
-            found = f"{gap.mean:.3f} [{gap.low:.3f}, {gap.high:.3f}]"
-            return f", but {gap.count} tuning seeds do not tell it from {value:g}: there the loss is higher by {found}."
-    return ": widen it."
 
 
 def compare(

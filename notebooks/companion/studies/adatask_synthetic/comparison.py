@@ -15,7 +15,7 @@ import pandas as pd
 from companion.claims.statistics import Estimate, Retuned, TuningPart, estimate, tuning_part
 from companion.store.results import Results
 from companion.studies.adatask_synthetic.study import NULLS, train_cell
-from companion.train.method_comparison import Choice, choose
+from companion.train.choice import Choice, choose
 
 MAIN = "Adam"  # the optimizer with static weights, baselines and weight decay to tune
 MEAN = 0  # in place of a task's number: the mean over tasks

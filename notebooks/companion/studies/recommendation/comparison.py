@@ -10,7 +10,8 @@ from companion.store.results import Results
 from companion.studies.recommendation.shares import follow_grid
 from companion.studies.recommendation.sparse import sparse_grid
 from companion.studies.recommendation.study import ALONE, DRAWN, PARTS, train_grid, tune_grid
-from companion.train.method_comparison import Comparison, choose, compare
+from companion.train.choice import choose
+from companion.train.method_comparison import Comparison, compare
 
 REGULARISED = ("equal weights", "AdaTask")  # and the single tasks; the others take the strengths of equal weights
 
