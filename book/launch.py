@@ -4,13 +4,13 @@ Both need the address at which the project is published, `repository-code` of CI
 """
 
 import json
-import re
 from os.path import normpath
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import yaml
+from links import relinked
 
 CITATION = Path(__file__).resolve().parents[1] / "CITATION.cff"
 FIRST_CELL = """# For Colab, Kaggle and the like: fetches the project, installs what is missing; silent if all is there.
@@ -54,8 +54,9 @@ def hosted(path: Path, repository: str) -> dict[str, Any]:
     """A copy of a notebook that runs where the project is not: its first cell fetches it, its links lead there."""
     notebook: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
 
-    def absolute(match: re.Match[str]) -> str:
-        bang, words, target = match.groups()
+    def absolute(bang: str, words: str, target: str) -> str:
+        if target.startswith("#"):
+            return f"{bang}[{words}]({target})"
         place = normpath(f"notebooks/{target}")
         return f"{bang}[{words}]({repository}/{'raw' if bang else 'blob'}/HEAD/{place})"
 
@@ -71,6 +72,6 @@ def hosted(path: Path, repository: str) -> dict[str, Any]:
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            source = re.sub(r"(!?)\[([^\]]*)\]\((?![a-z]+:|#)([^()\s]+)\)", absolute, source)
+            source = relinked(source, absolute)
         cells.append(cell | {"source": source})
     return notebook | {"cells": cells}

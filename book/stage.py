@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import launch
+from links import relinked
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "build" / "book" / "source"
@@ -39,7 +40,6 @@ CONTENTS = {  # part of the book -> its pages, in reading order
 }
 SHORT = 3  # lines of code up to which a cell stays unfolded
 TEACHING = ("01_", "05_")  # notebooks that unfold all code but imports and drawing
-_LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
 
 def page_of(path: Path) -> str | None:
@@ -60,10 +60,7 @@ def with_links(text: str, origin: Path, page: str) -> str:
         ValueError: A link leads to nothing.
     """
 
-    def changed(match: re.Match[str]) -> str:
-        bang, words, target = match.groups()
-        if re.match(r"[a-z]+:", target):
-            return match[0]
+    def changed(bang: str, words: str, target: str) -> str:
         name, sign, fragment = target.partition("#")
         place = sign + re.sub(r"[^\w-]", "", fragment.lower())  # JupyterLab keeps capitals and signs, Sphinx does not
         if not name:
@@ -85,8 +82,7 @@ def with_links(text: str, origin: Path, page: str) -> str:
         _copy(path, SOURCE / "_extra" / "files" / file)
         return f'<a href="{relpath(f"files/{file}", Path(page).parent)}">{words.replace("`", "")}</a>'
 
-    parts = re.split(r"(^```.*?^```|`[^`\n]+`(?!\]))", text, flags=re.MULTILINE | re.DOTALL)
-    return "".join(part if i % 2 else _LINK.sub(changed, part) for i, part in enumerate(parts))
+    return relinked(text, changed)
 
 
 def notebook_page(path: Path, figures: dict[str, Any]) -> dict[str, Any]:
@@ -109,16 +105,16 @@ def notebook_page(path: Path, figures: dict[str, Any]) -> dict[str, Any]:
         if source.count("\n") >= SHORT and (what != "code" or not path.name.startswith(TEACHING)):
             tags.append("hide-input")
         alt = next((output["metadata"]["alt"] for output, _ in shown if "alt" in output.get("metadata", {})), None)
-        images: dict[str, Any] = {"mystnb": {"code_prompt_show": f"Show {what}", "code_prompt_hide": f"Hide {what}"}}
+        shown_as: dict[str, Any] = {"mystnb": {"code_prompt_show": f"Show {what}", "code_prompt_hide": f"Hide {what}"}}
         if alt:
-            images["mystnb"]["image"] = {"alt": alt}
+            shown_as["mystnb"]["image"] = {"alt": alt}
         outputs = []
         for output, stem in shown:
             outputs.append(output)
             if stem:
                 html = origin_of(stem, figures[stem], number)
                 outputs.append({"output_type": "display_data", "metadata": {}, "data": {"text/html": html}})
-        cells.append({**cell, "outputs": outputs, "metadata": {**metadata, **images, "tags": tags}})
+        cells.append({**cell, "outputs": outputs, "metadata": {**metadata, **shown_as, "tags": tags}})
     return {**notebook, "cells": cells}
 
 
