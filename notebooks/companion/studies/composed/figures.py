@@ -26,7 +26,7 @@ def draw_shares(dose: pd.DataFrame, plain: Mapping[str, float], title: str) -> F
         plain: Problem -> the share under AdaTask without weights.
         title: Of the figure.
     """
-    fig, axes = plt.subplots(1, len(plain), sharey=True, figsize=(2.6 * len(plain) + 1.6, 3.6), squeeze=False)
+    fig, axes = plt.subplots(1, len(plain), sharey=True, figsize=(2.1 * len(plain) + 1.8, 3.6), squeeze=False)
     for ax, (problem, share) in zip(axes[0], plain.items(), strict=True):
         ax.axhline(share, color=colour("AdaTask"), lw=1.4, ls=":")
         heights = {"AdaTask without weights": share}
@@ -36,8 +36,9 @@ def draw_shares(dose: pd.DataFrame, plain: Mapping[str, float], title: str) -> F
             ax.fill_between(rows["scale"], rows["low"], rows["high"], color=colour(str(method)), alpha=0.15, lw=0)
             ax.plot(rows["scale"], rows["mean"], color=colour(str(method)), marker=mark, ms=5)
             heights[name] = float(rows["mean"].iloc[-1])
-        ax.set(title=problem, xscale="log", ylim=(0, 1.04), xlabel="factor on the auxiliary losses")
+        ax.set(title=problem, xscale="log", ylim=(0, 1.04))
         ax.xaxis.set_minor_locator(NullLocator())
+    fig.supxlabel("factor on the auxiliary losses", fontsize="medium")
     axes[0, 0].set_ylabel("auxiliary tasks' share of the updates")
     colours = {name: colour(method) for method, (name, _) in PLACES.items()}
     end_labels(axes[0, -1], heights, {**colours, "AdaTask without weights": colour("AdaTask")})
