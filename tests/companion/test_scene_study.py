@@ -21,8 +21,8 @@ from mtlcore.task_gradients import task_backward
 
 SMALL: dict[str, Any] = {
     "dataset": "cityscapes", "sizes": list(SIZES.values()), "shape": list(SHAPE), "augment": True, "channels": [4, 8],
-    "depths": [], "dtype": "float64", "optimizer": "Adam", "epochs": 3, "batch_size": 2, "halve_every": 2, "last": 1,
-    "device": "cpu", "spreads": [1.0], "rates": [0.01], "seeds": [0, 1], "record": False,
+    "octaves": 1, "depths": [], "dtype": "float64", "optimizer": "Adam", "epochs": 3, "batch_size": 2, "halve_every": 2,
+    "last": 1, "device": "cpu", "spreads": [1.0], "rates": [0.01], "seeds": [0, 1], "record": False,
 }  # fmt: skip
 
 

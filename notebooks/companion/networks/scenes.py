@@ -80,6 +80,29 @@ class SceneModel(nn.Module):
                     nn.init.uniform_(module.bias, -bound, bound, generator=generator)
 
 
+def with_waves(x: Tensor, octaves: int) -> Tensor:
+    r"""Put the sines and cosines of every plane beside it: Fourier features (Tancik et al. 2020, arXiv 2006.10739).
+
+    .. math:: x, \quad \sin 2^k x, \quad \cos 2^k x, \quad k = 0, \dots, K - 1
+
+    A narrow layer of ReLUs draws a sharp boundary between two colours or climates slowly; from waves it is a sum. These
+    frequencies are our design, for planes of about unit variance.
+
+    Args:
+        x: Images `[B, planes, H, W]`.
+        octaves: K.
+
+    Returns:
+        `[B, planes * (1 + 2 * K), H, W]`.
+
+    Example:
+        >>> with_waves(torch.full((1, 1, 1, 1), torch.pi / 2), 2).flatten().round(decimals=2).abs()
+        tensor([1.5700, 1.0000, 0.0000, 0.0000, 1.0000])
+    """
+    waves = [wave(2**k * x) for k in range(octaves) for wave in (torch.sin, torch.cos)]
+    return torch.cat([x, *waves], dim=-3)
+
+
 class UNet(SceneModel):
     """A small U-Net: one layer per level down and up, halved by average pooling, doubled by repetition, with skips.
 
@@ -87,6 +110,7 @@ class UNet(SceneModel):
         channels: Of every level, finest first; multiples of 4. Images need sides divisible by `2 ** (levels - 1)`.
         num_classes: Of the first task.
         planes: Of an image.
+        octaves: Of the sines and cosines that the first layer sees beside every plane (`with_waves`). Default: none.
         generator: Source of the initial weights; `None` takes torch's global one.
         dtype: Of the parameters.
 
@@ -104,12 +128,14 @@ class UNet(SceneModel):
         num_classes: int,
         *,
         planes: int = 3,
+        octaves: int = 0,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         """Build the layers and draw their weights."""
         super().__init__()
-        down = [SharedLayer(planes, channels[0], normalise=False, dtype=dtype)]
+        self.octaves = octaves
+        down = [SharedLayer(planes * (1 + 2 * octaves), channels[0], normalise=False, dtype=dtype)]
         down += [SharedLayer(a, b, dtype=dtype) for a, b in pairwise(channels)]
         self.encoder = nn.ModuleList(down)
         upwards = list(pairwise(reversed(channels)))
@@ -120,6 +146,7 @@ class UNet(SceneModel):
     def features(self, x: Tensor) -> Tensor:
         """Go down, then up again beside what was seen on the way."""
         seen: list[Tensor] = []
+        x = with_waves(x, self.octaves)
         for layer in self.encoder:
             x = layer(x if not seen else nn.functional.avg_pool2d(seen[-1], 2))
             seen.append(x)

@@ -95,12 +95,12 @@ def halved_losses(task: int) -> LossesFn:
 
 
 def make_model(c: Mapping[str, Any], seed: int) -> SceneModel:
-    """The network of one run: `SegNet` where the configuration has `depths`, else `UNet`."""
+    """The network of one run: `SegNet` where the configuration has `depths`, else `UNet` with `octaves` of waves."""
     kind = {"generator": torch.Generator().manual_seed(seed), "dtype": getattr(torch, c["dtype"])}
     num_classes = NUM_CLASSES[c["dataset"]]
     if c["depths"]:
         return SegNet(num_classes, c["channels"], c["depths"], **kind)
-    return UNet(c["channels"], num_classes, planes=NUM_PLANES[c["dataset"]], **kind)
+    return UNet(c["channels"], num_classes, planes=NUM_PLANES[c["dataset"]], octaves=c["octaves"], **kind)
 
 
 def train(c: Mapping[str, Any], method: str, runs: list[Run], record: bool) -> Trained:
@@ -184,7 +184,7 @@ def train_cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
     """Train one method at several settings on several seeds as one program, and measure it.
 
     Args:
-        configuration: `dataset` and what `load_folds` reads say which data; `channels`, `depths` and `dtype` which
+        configuration: `dataset` and what `load_folds` reads say which data; what `make_model` reads which
             network; `optimizer`, `seeds`, `epochs`, `batch_size`, `device` how to train. The learning rate falls
             linearly to 0, or is halved every `halve_every` epochs where that is not 0. Measures are those of the best
             epoch on the validation fold, or, where there is none, means over the `last` epochs. `spreads` and `rates`
