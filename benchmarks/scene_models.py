@@ -13,7 +13,7 @@ from torch.utils.benchmark import Timer
 
 from benchmarks._table import Row, arguments, machine, save
 
-BATCH, SIDES, RUNS, CLASSES, PLANES = 4, (16, 64), (1, 5), 8, 4
+BATCH, SIDES, RUNS, CLASSES, PLANES, OCTAVES = 4, (16, 64), (1, 5), 8, 4, 4
 CHANNELS = [16, 24, 48, 64]
 
 
@@ -35,7 +35,7 @@ def measure(device: str) -> list[Row]:
     rows = []
     for side in SIDES:
         for runs in RUNS:
-            copies = [UNet(CHANNELS, CLASSES, planes=PLANES) for _ in range(runs)]
+            copies = [UNet(CHANNELS, CLASSES, planes=PLANES, octaves=OCTAVES) for _ in range(runs)]
             timers = [step(kind(copies).to(device), side, device) for kind in (StackedModel, LoopedModel)]
             vmap, loop = (1e3 / runs * timer.blocked_autorange(min_run_time=0.5).median for timer in timers)
             name = f"tiles of {side}x{side}"

@@ -13,7 +13,7 @@ from mtlcore.task_gradients import task_backward
 
 def unet(seed: int) -> UNet:
     generator = torch.Generator().manual_seed(seed)
-    return UNet([4, 8, 8], num_classes=7, generator=generator, dtype=torch.float64)
+    return UNet([4, 8, 8], num_classes=7, octaves=1, generator=generator, dtype=torch.float64)
 
 
 def segnet(seed: int) -> SegNet:
