@@ -140,7 +140,8 @@ FINDINGS = (
         "The two together do not do better than each alone",
         "Both minus one of them",
         {
-            "H3-composed-credit": ("thousandths of a nat of log loss on credit", THOUSANDTHS),
+            "H3-composed-cards-credit": ("thousandths of a nat of log loss on credit cards", THOUSANDTHS),
+            "H3-composed-credit": ("on mortgages", THOUSANDTHS),
             "H3-composed-recommendation": ("film ratings", POINTS),
         },
     ),
