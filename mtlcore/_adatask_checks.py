@@ -30,7 +30,7 @@ def fit_fused(params: Iterable[Tensor], fused_op: str | None) -> bool:
     return (
         fused_op is not None
         and all(
-            d.is_floating_point and _has_kernel(fused_op, on) for d, on in {(p.dtype, p.device.type) for p in params}
+            d.is_floating_point and _has_kernel(fused_op, on.type) for d, on in {(p.dtype, p.device) for p in params}
         )
         and all(p.is_contiguous() or p.stride() == torch.empty_like(p).stride() for p in params)
     )

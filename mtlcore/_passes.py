@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -90,9 +91,15 @@ class Graph:
                 self._dtypes.add(leaves[-1].dtype)
         self.leaves = as_sharded(leaves)
 
+    @cached_property
+    def operations(self) -> tuple[Any, ...]:
+        """The kinds of its nodes in their order; two graphs of the same operations round alike."""
+        return tuple(map(type, self.nodes)), self._dtypes
+
     def hides_leaves(self) -> bool:
         """Says whether a custom function may hide more leaves, as reentrant checkpointing does."""
-        return any(issubclass(kind, torch.autograd.function.BackwardCFunction) for kind in set(map(type, self.nodes)))
+        kinds, _ = self.operations
+        return any(issubclass(kind, torch.autograd.function.BackwardCFunction) for kind in set(kinds))
 
     @cached_property
     def eps(self) -> float:

@@ -50,13 +50,14 @@ class Rows:
         reached: T flags of each parameter; rows of tasks that do not reach it are zero.
     """
 
-    __slots__ = ("_num_tasks", "_table", "_waiting", "params", "parts", "reached")
+    __slots__ = ("_num_tasks", "_table", "_waiting", "_written", "params", "parts", "reached")
 
     def __init__(self, params: Sequence[Tensor], num_tasks: int, table: Tensor | None = None) -> None:
         self.params, self._num_tasks, self._table = tuple(params), num_tasks, table
         self.parts = parts_of(self.params)
         self.reached = [[False] * num_tasks for _ in params]
         self._waiting: list[Sequence[Tensor | None]] = [(None,) * len(params)] * num_tasks
+        self._written: list[Sequence[Tensor | None]] = []
 
     @property
     def table(self) -> Tensor:
@@ -75,10 +76,14 @@ class Rows:
             self.split(self._table[task])[0].copy_(grads[0])
             self._waiting[task] = (self._table,)  # anything but None: the gradient itself should not live on
 
-    def finish(self) -> "list[Rows | SparseRows]":
+    def finish(self, keep: bool = False) -> "list[Rows | SparseRows]":
         """Returns the complete table, and beside it one of each parameter whose gradients hold touched rows only.
 
         Tasks that were not written, and parameters that they did not reach, are zeros.
+
+        Args:
+            keep: Whether the gradients of several parameters live on beside their table, for `row` to return: for a
+                caller that does not change the table.
         """
         columns = list(zip(*self._waiting, strict=True))
         sparse = [i for i, c in enumerate(columns) if any(grad is not None and grad.is_sparse for grad in c)]
@@ -98,7 +103,7 @@ class Rows:
             for t, grads in enumerate(self._waiting):
                 for rows, part in zip(tables, parts, strict=True):
                     rows.write(t, [grads[i] for i in part])
-            return [done for rows in tables for done in rows.finish()]
+            return [done for rows in tables for done in rows.finish(keep)]
         else:
             grads = [
                 torch.zeros_like(p) if grad is None else grad
@@ -107,6 +112,7 @@ class Rows:
             ]
             flat_grads: Tensor = torch._utils._flatten_dense_tensors(grads)  # type: ignore[no-untyped-call]
             self._table = flat_grads.view(self._num_tasks, -1)
+            self._written = self._waiting if keep else []
         self._waiting = []
         return [self]
 
@@ -136,9 +142,9 @@ class Rows:
         runs = runs_of(self.params[0])
         return self.table if runs is None else self.table.view(len(self.table), runs, -1)
 
-    def row(self, task: int) -> Sequence[Tensor]:
-        """Returns one task's gradient [*p.shape] of each parameter."""
-        return self.split(self.table[task])
+    def row(self, task: int) -> Sequence[Tensor | None]:
+        """Returns one task's gradient [*p.shape] of each parameter; None or zeros where the task does not reach it."""
+        return self._written[task] if self._written else self.split(self.table[task])
 
     def totals(self, weights: Tensor | None, scale: Tensor | None = None) -> Sequence[Tensor]:
         """Returns sum_t w_t g[t] of each parameter, times ``scale``; weights [T], [T, R], or None for ones."""

@@ -62,7 +62,7 @@ class Gradients:
 
         larger = losses if scale is None else [None if loss is None else loss * scale for loss in losses]
         backward_passes(larger, kept, take)
-        gradients = cls([done for rows in tables for done in rows.finish()], heads, graph, scale)
+        gradients = cls([done for rows in tables for done in rows.finish(keep=scale is None)], heads, graph, scale)
         if scale is not None:
             for_all = [numbers(rows.table) for rows in gradients.reached_tables]
             for grads in heads.values():
@@ -102,7 +102,7 @@ class Gradients:
         grads: dict[Tensor, Tensor] = {}
         for rows in self.reached_tables:
             each = zip(rows.params, rows.row(task), rows.reached, strict=True)
-            grads |= {p: grad for p, grad, flags in each if flags[task]}
+            grads |= {p: grad for p, grad, flags in each if flags[task] and grad is not None}
         if with_heads:
             grads |= {p: row for p, rows in self.head_parameters.items() if (row := rows[task]) is not None}
         return grads
@@ -124,8 +124,13 @@ class Gradients:
 
 
 def trainable(shared: Shared) -> list[Tensor]:
-    """Returns the shared parameters that are trainable now; raises ValueError where there is none."""
-    trained = [p for p in check_shared(shared) if p.requires_grad]
+    """Returns the shared parameters, checked, that are trainable now; raises ValueError where there is none."""
+    return unfrozen(check_shared(shared))
+
+
+def unfrozen(shared: Sequence[Tensor]) -> list[Tensor]:
+    """Returns those of checked shared parameters that are trainable now; raises ValueError where there is none."""
+    trained = [p for p in shared if p.requires_grad]
     if not trained:
         raise ValueError("Parameter `shared` should hold a trainable parameter. Found only frozen ones. Unfreeze one.")
     return trained

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtlcore._passes import Graph
 from mtlcore._sharded import over_processes
 from mtlcore._telling import tell
 from mtlcore.batch_gradients import Gradients
@@ -26,6 +27,7 @@ class CheckedGains:
         self._meter, self._main_task = meter, main_task
         self._told = self._warned = False
         self._calls, self._eps = 0, 0.0  # and the coarsest rounding that the last check saw
+        self._graph: tuple[Any, float] = (), 0.0  # the operations of the last graph, and the coarsest rounding there
         self._found: list[Tensor | None] = [None] * 3  # what the last calls noticed, on the host soon
 
     def first_order(
@@ -43,7 +45,7 @@ class CheckedGains:
         """Returns exact gains; where rounding hides them, the first-order ones, or with a ``gain_batch`` zeros."""
         assert replay is not None
         checked = self._check(values, gradients, batch, gain_batch, replay)
-        eps = max(gradients.graph.eps, self._eps)
+        eps = self._rounding(gradients.graph)
         if eps > HALF:
             self._tell("in bfloat16 or float16 the rounding of the losses hides them")
             gains = self._meter.first_order(values, gradients, gain_batch, replay)
@@ -72,8 +74,14 @@ class CheckedGains:
             before = over_processes(values[self._main_task], gradients.first)
         else:
             before, _ = self._meter.repeated(gradients, gain_batch, replay)
-        self._watch(1, (again - before).abs() > resolution(before, max(gradients.graph.eps, self._eps)))
+        self._watch(1, (again - before).abs() > resolution(before, self._rounding(gradients.graph)))
         return True
+
+    def _rounding(self, graph: Graph) -> float:
+        """Returns the coarsest rounding of a graph and of what the last check saw; it is read anew for a new graph."""
+        if self._graph[0] != graph.operations:
+            self._graph = graph.operations, graph.eps
+        return max(self._graph[1], self._eps)
 
     def _watch(self, what: int, found: Tensor) -> bool:
         """Tells what was found: at once on the host, one call later elsewhere, so that nothing waits.

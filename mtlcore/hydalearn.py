@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from mtlcore._checks import Shared, check_losses, check_main_task, check_option, check_shared
 from mtlcore._eager import eager
 from mtlcore._sharded import as_sharded, local
-from mtlcore.batch_gradients import Gradients, check_members, trainable
+from mtlcore.batch_gradients import Gradients, check_members, unfrozen
 from mtlcore.checked_gains import CheckedGains
 from mtlcore.gains import GainMeter
 from mtlcore.trial_steps import check_trial_optimizer, unwrapped
@@ -122,7 +122,7 @@ class HydaLearn:
                 "pass per step. Use torch.distributed.fsdp.fully_shard(model) in its place."
             )
         self._shared = shared if isinstance(shared, nn.Module) else check_shared(shared)
-        check_members(model, trainable(self._shared))
+        check_members(model, self.shared)
         if isinstance(trial_step, Optimizer):
             trial_step = unwrapped(trial_step)
             moved = self.shared if trial_moves == "shared" else [p for p in model.parameters() if p.requires_grad]
@@ -146,7 +146,8 @@ class HydaLearn:
     @property
     def shared(self) -> list[Tensor]:
         """The shared parameters that are trainable now."""
-        return trainable(self._shared)
+        shared = self._shared  # a list was checked before, but may be sharded since
+        return unfrozen(check_shared(shared) if isinstance(shared, nn.Module) else as_sharded(shared))
 
     @eager
     def backward(self, batch: Any, gain_batch: Any = None, scaler: torch.amp.GradScaler | None = None) -> HydaLearnStep:
@@ -221,15 +222,17 @@ def gain_weights(gains: Tensor, main_task: int, negative: str = "clamp", normali
         tensor([0.7500, 0.2500, 0.0000])
     """
     gains = gains.nan_to_num(0.0, 0.0, 0.0)
-    positive = gains.amax(0) > 0  # [] or [R]
-    if negative == "clamp":
+    clamped = negative == "clamp"
+    if clamped:
         gains = gains.clamp(min=0)
-    gains = gains / gains.abs().amax(0)  # at most 1, so that no sum overflows
+    largest = gains.amax(0)  # [] or [R]
+    positive = largest > 0
+    gains = gains / (largest if clamped else gains.abs().amax(0))  # at most 1, so that no sum overflows
     if normalise == "main":
         scale = gains[main_task]
         positive = positive & (scale > 0)
     else:
-        scale = gains.abs().sum(0)
+        scale = (gains if clamped else gains.abs()).sum(0)
     alone = torch.zeros_like(gains)
     alone.select(0, main_task).fill_(1)
     weights = torch.where(positive, gains / scale, alone)

@@ -287,6 +287,20 @@ def test_autocast_around_the_call_or_the_losses_gives_first_order_gains(
     torch.testing.assert_close(grads["exact"], grads["first_order"], rtol=0, atol=0)
 
 
+@cases(10)
+@given(problem=PROBLEMS, step=STEPS)
+def test_autocast_that_begins_between_two_checks_is_noticed(problem: Problem, step: float) -> None:
+    model = problem.model(torch.float32)
+    hydalearn = HydaLearn(model, problem.losses, model.trunk, trial_step=step)
+    for _ in range(2):
+        _, warned = told(lambda: hydalearn.backward(problem.batch(torch.float32)))
+        assert not any("bfloat16 or float16" in message for message in warned)
+    hydalearn._gains._told = False  # rounding may have been told of
+    with autocast():
+        _, warned = told(lambda: hydalearn.backward(problem.batch(torch.float32)))
+    assert ["bfloat16 or float16" in message for message in warned] == [True]
+
+
 @cases(30)
 @given(problem=PROBLEMS, step=STEPS, part=st.sampled_from(["losses", "heads"]))
 def test_the_lowest_precision_on_the_way_counts(problem: Problem, step: float, part: str) -> None:
