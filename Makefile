@@ -63,7 +63,7 @@ published: $(names:%=build/published/%.ipynb)  ##   100 s  draw figures/full/ ag
 	else echo "Nothing to do: figures/full/ is up to date with $(words $(names)) notebooks."; fi
 
 .PHONY: full
-full: $(names:%=build/full/%.ipynb)  ##  5400 s  execute the full profile (CPU time of its parts, halved for two at a time), write figures/full/; then make claims and make record
+full: $(names:%=build/full/%.ipynb)  ##  7700 s  execute the full profile (CPU time of its parts, halved for two at a time), write figures/full/; then make claims and make record
 	@if [ -e build/ran ]; then echo "Figures: figures/full/. Executed notebooks: build/full/. Now: make claims and make record"; rm build/ran; \
 	else echo "Nothing to do: figures/full/ is up to date with $(words $(names)) notebooks."; fi
 
