@@ -143,8 +143,15 @@ TRIALS = (
         "half precision inside a function not seen",
         "Gains of a model whose layers compute in bfloat16 inside are rounding errors of bfloat16.",
         "mtlcore/checked_gains.py",
-        (("        eps = max(gradients.graph.eps, self._eps)\n", "        eps = gradients.graph.eps\n"),),
+        (("        return max(self._graph[1], self._eps)\n", "        return self._graph[1]\n"),),
         (f"{HALF}[custom function]", f"{HALF}[reentrant checkpoint]"),
+    ),
+    Mutant(
+        "the first graph's rounding for all",
+        "Autocast that begins later gives gains that are rounding errors, until the next check in a hundred calls.",
+        "mtlcore/checked_gains.py",
+        (("if self._graph[0] != graph.operations:", "if not self._graph[0]:"),),
+        ("tests/mtlcore/test_loops_rounding.py::test_autocast_that_begins_between_two_checks_is_noticed",),
     ),
     Mutant(
         "told at each call",
