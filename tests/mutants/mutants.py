@@ -210,7 +210,7 @@ def main(names: Sequence[str]) -> int:
         temporary = TABLE.with_name(f".{TABLE.name}")
         temporary.write_text(as_markdown(MUTANTS), encoding="utf-8")
         temporary.replace(TABLE)
-        print(f"All {len(MUTANTS)} mutants were killed. Table: tests/{TABLE.name}.")
+        print(f"All {len(MUTANTS)} mutants were killed. Table: tests/mutants/{TABLE.name}.")
     return 0
 
 
