@@ -140,8 +140,8 @@ FINDINGS = (
         "The two together do not do better than each alone",
         "Both minus one of them",
         {
-            "H3-composed-cards-credit": ("thousandths of a nat of log loss on credit cards", THOUSANDTHS),
-            "H3-composed-credit": ("on mortgages", THOUSANDTHS),
+            "H3-composed-cards-credit": ("credit cards' test loss", PER_CENT_OF_LOSS),
+            "H3-composed-credit": ("thousandths of a nat of log loss on mortgages", THOUSANDTHS),
             "H3-composed-recommendation": ("film ratings", POINTS),
         },
     ),
