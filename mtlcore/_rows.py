@@ -50,14 +50,13 @@ class Rows:
         reached: T flags of each parameter; rows of tasks that do not reach it are zero.
     """
 
-    __slots__ = ("_num_tasks", "_table", "_waiting", "_written", "params", "parts", "reached")
+    __slots__ = ("_num_tasks", "_table", "_waiting", "params", "parts", "reached")
 
     def __init__(self, params: Sequence[Tensor], num_tasks: int, table: Tensor | None = None) -> None:
         self.params, self._num_tasks, self._table = tuple(params), num_tasks, table
         self.parts = parts_of(self.params)
         self.reached = [[False] * num_tasks for _ in params]
         self._waiting: list[Sequence[Tensor | None]] = [(None,) * len(params)] * num_tasks
-        self._written: list[Sequence[Tensor | None]] = []
 
     @property
     def table(self) -> Tensor:
@@ -112,7 +111,8 @@ class Rows:
             ]
             flat_grads: Tensor = torch._utils._flatten_dense_tensors(grads)  # type: ignore[no-untyped-call]
             self._table = flat_grads.view(self._num_tasks, -1)
-            self._written = self._waiting if keep else []
+            if keep:
+                return [self]
         self._waiting = []
         return [self]
 
@@ -144,7 +144,7 @@ class Rows:
 
     def row(self, task: int) -> Sequence[Tensor | None]:
         """Returns one task's gradient [*p.shape] of each parameter; None or zeros where the task does not reach it."""
-        return self._written[task] if self._written else self.split(self.table[task])
+        return self._waiting[task] if self._waiting else self.split(self.table[task])
 
     def totals(self, weights: Tensor | None, scale: Tensor | None = None) -> Sequence[Tensor]:
         """Returns sum_t w_t g[t] of each parameter, times ``scale``; weights [T], [T, R], or None for ones."""
