@@ -55,7 +55,7 @@ class Replay:
                 'Found a tensor with a graph. Compute it inside `losses_fn`, or use gain = "first_order".'
             )
         self._versions = [(x, x._version, "a tensor of its batch") for x in tensors]
-        modules = _modules(model)
+        modules = list(model.modules())
         params = [p for module in modules for p in module._parameters.values() if p is not None]
         self._versions += [(p, p._version, "a parameter") for p in params]
         self._generators = [_Generator(*pair) for pair in _generators(device)]
@@ -166,17 +166,6 @@ def _memory(thing: Any) -> bytes:
     """Returns the memory of an object of CPython but for its head, the count of its references."""
     head = object.__basicsize__
     return string_at(id(thing) + head, type(thing).__basicsize__ - head)
-
-
-def _modules(model: nn.Module) -> list[nn.Module]:
-    """Returns what ``model.modules()`` would, in less than half the time."""
-    found, seen = [model], {model}
-    for module in found:  # which grows
-        for child in module._modules.values():
-            if child is not None and child not in seen:
-                seen.add(child)
-                found.append(child)
-    return found
 
 
 def _keeps_something(module: nn.Module) -> bool:
