@@ -3,15 +3,18 @@
 A method with one optimizer at one weight of the second task's loss is a setting, such as ("Adam", "joint", 10.0).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from companion.claims.statistics import Interval, paired_interval
-from companion.metrics.scene_tables import ALONE, GROUP
+from companion.claims.statistics import Estimate, Interval, Retuned, estimate, paired_interval, tuning_part
+from companion.metrics.scene_tables import ALONE, GROUP, SINGLES, scores, with_delta_m
 from companion.metrics.scenes import LOSSES
+from companion.train.choice import Choice, choose
 
+FLAT = "Delta_m, flat"
+RIVALS = 2  # rates, or weights and rates, at most, that are trained beside a chosen one
 Setting = tuple[str, str, float]  # optimizer, method, spread
 
 
@@ -28,17 +31,83 @@ def criterion(tuning: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby([*GROUP, "rate", "seed"])["loss"].agg(lambda logs: logs.mean(skipna=False)).reset_index()
 
 
-def best_rates(tuning: pd.DataFrame) -> pd.DataFrame:
+def choose_rates(tuning: pd.DataFrame, decisive: Collection[Setting] = ()) -> dict[Setting, Choice]:
     """Choose each setting's learning rate by the mean criterion over the tuning seeds; a failed run rules a rate out.
 
-    Returns:
-        One row per group: `rate`, `loss`, and `edge`, whether the rate lies at an edge of its grid.
+    Args:
+        tuning: Tidy rows of the tuning runs.
+        decisive: The settings whose rivals, the rates that tuning does not tell from the best, are wanted too.
     """
-    means = criterion(tuning).groupby([*GROUP, "rate"])["loss"].agg(lambda losses: losses.mean(skipna=False))
-    best = means.loc[means.groupby(GROUP).idxmin()].reset_index("rate")
-    grid = means.reset_index("rate").groupby(GROUP)["rate"].agg(["min", "max"]).loc[best.index]
-    best["edge"] = (best["rate"] == grid["min"]) | (best["rate"] == grid["max"])
-    return best.reset_index()
+    rows = _as_validation_losses(tuning).set_index(GROUP).sort_index()
+    settings: list[Setting] = rows.index.unique().tolist()
+    return {
+        setting: choose(rows.loc[[setting]], _name(setting), ("rate",), RIVALS if setting in decisive else 0)
+        for setting in settings
+    }
+
+
+def choose_static(tuning: pd.DataFrame, spreads: Collection[float]) -> Choice:
+    """Choose the constant weight of joint training, one of `spreads`, together with its learning rate."""
+    rows = _as_validation_losses(tuning)
+    return choose(rows[(rows["method"] == "joint") & rows["spread"].isin(spreads)], "joint", ("spread", "rate"), RIVALS)
+
+
+def _name(setting: Setting) -> str:
+    _, method, spread = setting
+    return f"{method} 1:{spread:g}" if method == "joint" else method
+
+
+def _as_validation_losses(tuning: pd.DataFrame) -> pd.DataFrame:
+    return criterion(tuning).rename(columns={"loss": "value"}).assign(metric="validation loss")
+
+
+def values_at(runs: pd.DataFrame, rates: Mapping[Setting, float]) -> pd.DataFrame:
+    """The test measures and Delta_m, see `with_delta_m`, of every setting in `rates` at its learning rate there."""
+    wanted = pd.MultiIndex.from_tuples([(*setting, rate) for setting, rate in rates.items()])
+    return with_delta_m(scores(runs[pd.MultiIndex.from_frame(runs[[*GROUP, "rate"]]).isin(wanted)]))
+
+
+def retuned(
+    runs: pd.DataFrame, rates: Mapping[Setting, float], setting: Setting, choice: Choice, measure: str
+) -> Retuned:
+    """A setting's measure as it was chosen and at the rivals of the choice, all others at their rates.
+
+    Args:
+        runs: Final runs, those at the rivals among them.
+        rates: Setting -> chosen rate.
+        setting: Whose measure; where its choice is of the weight too, that one's.
+        choice: Of its rate.
+        measure: Which; of losses the logarithm.
+    """
+    found = []
+    for place in (choice.setting, *choice.rivals):
+        where = (*setting[:2], place.get("spread", setting[2]))
+        series = at(values_at(runs, {**rates, where: place["rate"]}), where, measure)
+        found.append(np.log(series) if measure in LOSSES else series)
+    return Retuned(np.stack(found)[..., None], choice.draws, choice.seeds)
+
+
+def against_singles(
+    runs: pd.DataFrame, rates: Mapping[Setting, float], setting: Setting, choices: Mapping[Setting, Choice]
+) -> Retuned:
+    """What stands for the single tasks in a comparison of Delta_m, `retuned`: 0, and what their rivals make of it.
+
+    Delta_m of all others contains the single tasks: at their rivals (the first one of each, at the same time) it is
+    another number.
+    """
+    own = [(SINGLES, method, 1.0) for method in ALONE]
+    rivals = {single: choices[single].rivals[0]["rate"] for single in own if choices[single].rivals}
+    worlds = [rates, {**rates, **rivals}] if rivals else [rates]
+    found = np.stack([at(values_at(runs, world), setting, FLAT) for world in worlds])
+    draws = np.max([choices[single].draws for single in own], axis=0)
+    return Retuned((found[0] - found)[..., None], draws, choices[own[0]].seeds)
+
+
+def compared(first: Retuned, second: Retuned, test_to_train: float) -> Estimate:
+    """The interval of `first` minus `second`, corrected for overlapping splits, with what the tuning adds."""
+    differences = first.values[0] - second.values[0]
+    rivals = len(first.values) + len(second.values) > 2
+    return estimate(differences, test_to_train=test_to_train, tuning=tuning_part(first, second) if rivals else None)
 
 
 def at(values: pd.DataFrame, setting: Setting, measure: str) -> pd.Series:
@@ -50,25 +119,6 @@ def at(values: pd.DataFrame, setting: Setting, measure: str) -> pd.Series:
 def interval(values: pd.Series, test_to_train: float) -> Interval:
     """The interval of a mean over seeds, corrected for overlapping splits; see `paired_interval`."""
     return paired_interval(values, np.zeros(len(values)), test_to_train=test_to_train)
-
-
-def difference(
-    values: pd.DataFrame, first: Setting, second: Setting, measure: str, test_to_train: float, *, logs: bool = False
-) -> Interval:
-    """The paired interval of `first` minus `second` over seeds, corrected for overlapping splits.
-
-    Args:
-        values: Of `with_delta_m`.
-        first: One setting.
-        second: The other.
-        measure: Column that is compared.
-        test_to_train: See `paired_interval`.
-        logs: Whether logarithms are compared, for losses.
-    """
-    pair = [at(values, setting, measure) for setting in (first, second)]
-    if logs:
-        pair = [np.log(series) for series in pair]
-    return paired_interval(*pair, test_to_train=test_to_train)
 
 
 def shares(final: pd.DataFrame) -> pd.DataFrame:
