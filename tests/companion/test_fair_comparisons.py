@@ -84,7 +84,7 @@ def test_rates_of_scenes_are_chosen_on_the_validation_fold() -> None:
     found = [
         tuning_runs({"metric": metric, "fold": "validation"}, {"metric": metric, "fold": "test"}) for metric in LOSSES
     ]
-    assert scenes.best_rates(pd.concat(found))["rate"].tolist() == [0.1]
+    assert [choice.rate for choice in scenes.choose_rates(pd.concat(found)).values()] == [0.1]
 
 
 def with_another_test_fold(study: str, monkeypatch: pytest.MonkeyPatch) -> None:

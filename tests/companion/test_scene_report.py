@@ -1,16 +1,20 @@
 """Tables and figures of the scene study, on made-up runs whose answers are known."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from companion.claims.statistics import paired_interval
+from companion.claims.statistics import paired_interval, tuned_difference
 from companion.metrics.scene_tables import scores, with_delta_m
 from companion.studies.scenes import report
 from companion.studies.scenes.figures import draw_curves, draw_dominance, draw_predictions
 from companion.studies.scenes.predictions import Picture
+from companion.train.choice import Choice
 
 JOINT, ADATASK = ("Adam", "joint", 1.0), ("Adam", "AdaTask", 1.0)
+FIRST, SECOND = ("Adam", "first task alone", 1.0), ("Adam", "second task alone", 1.0)
 TASKS = {"mIoU": 0, "pixel accuracy": 0, "cross-entropy": 0, "absolute error": 1, "relative error": 1}
 SINGLE = {"mIoU": 0.5, "pixel accuracy": 0.8, "cross-entropy": 1.0, "absolute error": 0.5, "relative error": 0.4}
 
@@ -47,15 +51,59 @@ def test_delta_m_is_against_the_single_tasks_of_the_seed(final: pd.DataFrame) ->
     assert report.at(values, ADATASK, "Delta_m, by task").tolist() == pytest.approx([0.05, 0.055, 0.06])
 
 
+RATES = dict.fromkeys([FIRST, SECOND, JOINT, ADATASK], 0.1)
+
+
+def chosen(rate: float, *rivals: float, draws: Sequence[int] = (0,)) -> Choice:
+    return Choice({"rate": rate}, (), tuple({"rate": rival} for rival in rivals), np.array(draws), 3)
+
+
 def test_differences_are_paired_first_minus_second_and_corrected_for_overlap(final: pd.DataFrame) -> None:
-    values = with_delta_m(scores(final))
-    found = report.difference(values, ADATASK, JOINT, "Delta_m, flat", 0.2)
+    first, second = (report.retuned(final, RATES, one, chosen(0.1), "Delta_m, flat") for one in (ADATASK, JOINT))
+    found = tuned_difference(first, second, test_to_train=0.2)[0]
     expected = paired_interval([0, -0.005, -0.01], [0, 0, 0], test_to_train=0.2)
-    assert vars(found) == pytest.approx(vars(expected))
-    plain = report.difference(values, ADATASK, JOINT, "Delta_m, flat", 0.0)
+    assert [found.mean, found.low, found.high] == pytest.approx([expected.mean, expected.low, expected.high])
+    plain = tuned_difference(first, second)[0]
     assert found.high - found.low > 1.2 * (plain.high - plain.low)
-    logs = report.difference(values, JOINT, ADATASK, "cross-entropy", 0.0, logs=True)
-    assert logs.mean == pytest.approx(np.log([0.9, 1.0, 1.1]).mean())
+    logs = report.retuned(final, RATES, JOINT, chosen(0.1), "cross-entropy")
+    assert logs.values.mean() == pytest.approx(np.log([0.9, 1.0, 1.1]).mean())
+
+
+class TestRivals:
+    """Joint training at 0.2, where its error is 0.3, was chosen by half of the resampled tunings."""
+
+    @pytest.fixture
+    def every(self, final: pd.DataFrame) -> pd.DataFrame:
+        more = [rows("joint", seed, SINGLE | {"absolute error": 0.3}, rate=0.2) for seed in range(3)]
+        more += [rows("second task alone", seed, SINGLE | {"absolute error": 0.4}, rate=0.2) for seed in range(3)]
+        return pd.concat([final, *map(pd.DataFrame, more)])
+
+    def test_a_rival_lengthens_the_interval_and_leaves_the_mean(self, every: pd.DataFrame) -> None:
+        half = [0, 1] * 500
+        first = report.retuned(every, RATES, ADATASK, chosen(0.1, draws=[0] * 1000), "Delta_m, flat")
+        sure, unsure = (
+            tuned_difference(first, report.retuned(every, RATES, JOINT, choice, "Delta_m, flat"), test_to_train=0.2)[0]
+            for choice in (chosen(0.1, draws=[0] * 1000), chosen(0.1, 0.2, draws=half))
+        )
+        assert unsure.mean == sure.mean
+        assert unsure.high - unsure.low > 2 * (sure.high - sure.low)
+        assert sure.tuning == 0 < unsure.tuning
+
+    def test_a_choice_of_weight_and_rate_looks_where_it_chose(self, every: pd.DataFrame) -> None:
+        at_three = every[every["method"] == "joint"].assign(spread=3.0, rate=0.1)
+        at_three = at_three.drop_duplicates(["seed", "metric"])
+        choice = Choice({"spread": 1.0, "rate": 0.2}, (), ({"spread": 3.0, "rate": 0.1},), np.array([0]), 3)
+        found = report.retuned(pd.concat([every, at_three]), RATES, JOINT, choice, "Delta_m, flat")
+        assert found.values[..., 0].tolist() == [pytest.approx([-0.1] * 3), pytest.approx([-0.05] * 3)]
+
+    def test_rivals_of_the_single_tasks_move_what_is_compared_with_them(self, every: pd.DataFrame) -> None:
+        choices = {setting: chosen(0.1, draws=[0, 0]) for setting in RATES} | {SECOND: chosen(0.1, 0.2, draws=[0, 1])}
+        found = report.against_singles(every, RATES, ADATASK, choices)
+        assert found.draws.tolist() == [0, 1]
+        assert found.values[0].tolist() == [[0], [0], [0]]
+        # an error of 0.40, 0.39, 0.38 against one of 0.5 or of 0.4, a quarter of the measures
+        gains = [0.05, 0.055, 0.06] - np.array([0, 0.01, 0.02]) / 0.4 / 4
+        assert found.values[1, :, 0].tolist() == pytest.approx((-gains).tolist())
 
 
 class TestTuning:
@@ -70,21 +118,35 @@ class TestTuning:
         return pd.DataFrame(found)
 
     def test_the_mean_of_log_validation_losses_chooses(self) -> None:
-        best = report.best_rates(self.table()).set_index("method")
-        assert best.loc["joint", "rate"] == 0.2  # log 0.5 + log 1 is less than 2 log 0.9
-        assert not best.loc["joint", "edge"]
-        assert best.loc["joint", "loss"] == pytest.approx(np.log(0.5) / 2)
+        best = report.choose_rates(self.table())[JOINT]
+        assert best.rate == 0.2  # log 0.5 + log 1 is less than 2 log 0.9
+        assert not best.edges
 
     def test_a_single_task_looks_at_its_own_loss(self) -> None:
-        best = report.best_rates(self.table()).set_index("method")
-        assert best.loc["second task alone", "rate"] == 0.4
-        assert best.loc["second task alone", "edge"]
+        best = report.choose_rates(self.table())[SECOND]
+        assert best.rate == 0.4
+        assert best.edges
 
     def test_a_failed_run_rules_its_rate_out(self) -> None:
         table = self.table()
         failed = (table["rate"] == 0.2) & (table["seed"] == 1) & (table["metric"] == "cross-entropy")
         table.loc[failed & (table["fold"] == "validation"), "value"] = np.nan
-        assert report.best_rates(table).set_index("method").loc["joint", "rate"] == 0.4
+        assert report.choose_rates(table)[JOINT].rate == 0.4
+
+    def test_rivals_are_looked_for_where_they_decide(self) -> None:
+        table = self.table()
+        table.loc[(table["rate"] == 0.4) & (table["seed"] == 1), "value"] /= 4  # the best one, on this seed
+        assert report.choose_rates(table)[JOINT].rivals == ()
+        choice = report.choose_rates(table, [JOINT])[JOINT]
+        assert [choice.rate, choice.rivals] == [0.4, ({"rate": 0.2},)]
+
+    def test_the_static_weight_is_chosen_together_with_its_rate(self) -> None:
+        table = self.table()
+        wide = table.assign(spread=3.0, value=table["value"] / 2)
+        wide.loc[wide["rate"] == 0.2, "value"] *= 4
+        both = pd.concat([table, wide])
+        assert report.choose_static(both, [1.0, 3.0]).setting == {"spread": 3.0, "rate": 0.4}
+        assert report.choose_static(both, [1.0]).setting == {"spread": 1.0, "rate": 0.2}
 
 
 def test_dominance_by_layer() -> None:

@@ -13,14 +13,18 @@ import queue
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cache
+from multiprocessing import forkserver, get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from unittest.mock import patch
 from xml.etree import ElementTree
 
+import pytest
 from mutant import Mutant
 from mutants_list import MUTANTS
 
@@ -30,6 +34,8 @@ TABLE = ROOT / "tests" / "mutants" / "MUTANTS.md"
 NEEDED = ("mtlcore", "tests", "notebooks", "benchmarks", "figures/full")
 AT_ONCE = 2
 SECONDS = 600  # for one mutant's checks; an idle machine needs less than 30
+IMPORTED = ["pytest", "torch._dynamo", "pandas", "matplotlib.pyplot", "scipy.stats", "sklearn.ensemble", "seaborn"]
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 GREEN, RED = "green", "red"
 # How an assertion's message begins in pytest's report; anything else is a crash.
 ASSERTION = re.compile(r"AssertionError|assert |Failed: DID NOT RAISE|Failed: DID NOT WARN")
@@ -61,32 +67,51 @@ def mutated(source: str, mutant: Mutant) -> str:
     return source
 
 
+@cache
+def forks() -> ForkServerContext:
+    """A server that has imported what the checks import, half of a short run's time, and nothing of the project."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    with patch.dict(os.environ, ONE_THREAD):
+        forkserver.ensure_running()
+    return context
+
+
 def run_checks(folder: Path, checks: Sequence[str]) -> dict[str, str]:
     """Runs the checks in a copy and says of each "green", "red" or what happened instead."""
     report = folder / "report.xml"
     report.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", *checks, "-q", "--tb=short", "--maxfail=1000", f"--junitxml={report}"]
-    command += ["-p", "no:cacheprovider"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MTLCORE"))}
-    environment["PYTHONPATH"] = os.pathsep.join([str(folder), str(folder / "notebooks")])
-    environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # byte code is found by second and size: a mutant could run as another
-    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # none of them is needed, and they take half of a short run
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        process.communicate(timeout=SECONDS)
-    except subprocess.TimeoutExpired:
+    arguments = [*checks, "-q", "--tb=short", "--maxfail=1000", f"--junitxml={report}", "-p", "no:cacheprovider"]
+    process = forks().Process(target=_pytest, args=(folder, arguments))
+    process.start()
+    process.join(SECONDS)
+    if process.exitcode is None:
+        assert process.pid is not None
+        os.killpg(process.pid, signal.SIGKILL)  # distributed ranks too; kernels end themselves
+        process.join()
         return dict.fromkeys(checks, f"no result after {SECONDS} s")
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)  # distributed ranks too; kernels end themselves
-            process.communicate()
-    if process.returncode not in (0, 1) or not report.exists():
-        return dict.fromkeys(checks, f"no result: pytest ended with exit status {process.returncode}")
+    if process.exitcode not in (0, 1) or not report.exists():
+        return dict.fromkeys(checks, f"no result: pytest ended with exit status {process.exitcode}")
     cases = ElementTree.parse(report).getroot().findall(".//testcase")
     return {check: _outcome([case for case in cases if _belongs(case, check)]) for check in checks}
+
+
+def _pytest(folder: Path, arguments: list[str]) -> None:
+    """What a fork does: pytest in a copy, as if it had been started there."""
+    os.setsid()
+    os.chdir(folder)
+    here = [str(folder), str(folder / "notebooks")]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MTLCORE"))}
+    os.environ.clear()
+    os.environ |= kept | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(here)}
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # byte code is found by second and size: a mutant could run as another
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # none of them is needed, and they take half of a short run
+    sys.dont_write_bytecode = True
+    sys.path[:] = here + [p for p in sys.path if p.startswith(sys.prefix) or not Path(p).is_relative_to(ROOT)]
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    sys.exit(int(pytest.main(arguments)))
 
 
 def _belongs(case: ElementTree.Element, check: str) -> bool:

@@ -1,6 +1,6 @@
 """Intervals of paired differences: their parts of variance, their power, and the side that they are on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -159,7 +159,8 @@ def estimate(
             f"Found shape {values.shape}, {(~np.isfinite(values)).sum()} not finite. Report failed runs apart."
         )
     splits, inits = values.shape
-    tuned, tuning_df = (tuning.variance, tuning.seeds - 1) if tuning else (0.0, 1)
+    # One tuning seed shows no variance: what is there is rounding.
+    tuned, tuning_df = (tuning.variance, max(tuning.seeds - 1, 1)) if tuning else (0.0, 1)
     between = inits * float(values.mean(axis=1).var(ddof=1))
     freedom = splits * (inits - 1)
     within = float(((values - values.mean(axis=1, keepdims=True)) ** 2).sum() / freedom) if freedom else 0.0
@@ -173,6 +174,33 @@ def estimate(
     half = float(stats.t.ppf((1 + confidence) / 2, df)) * variance**0.5
     mean, whole = float(values.mean()), variance or 1.0
     return Estimate(mean, mean - half, mean + half, splits, split / whole, initialisation / whole, tuned / whole)
+
+
+def tuned_difference(
+    first: Retuned, second: Retuned, *, test_to_train: float = 0.0, confidence: float = 0.95
+) -> tuple[Estimate, int]:
+    """Compute the interval of `first - second` with what the tuning of both adds.
+
+    All of it is of the same splits, or seeds: those at which no run failed, at the chosen settings and at their rivals.
+    Only initialisations that both have are there: costly methods may have run on fewer.
+
+    Args:
+        first: A method.
+        second: Another, on the same splits and tuning seeds.
+        test_to_train: As of `estimate`.
+        confidence: Level of the interval.
+
+    Returns:
+        The interval, and how many splits were left out because a run failed there.
+    """
+    inits = min(each.values.shape[2] for each in (first, second))
+    values = np.concatenate([each.values[..., :inits] for each in (first, second)])  # [C, S, I] of both
+    sound = np.isfinite(values).all(axis=(0, 2))  # [S]
+    ours, theirs = (replace(each, values=each.values[:, sound, :inits]) for each in (first, second))
+    part = tuning_part(ours, theirs)
+    apart = ours.values[0] - theirs.values[0]  # [S, I]
+    found = estimate(apart, test_to_train=test_to_train, tuning=part, confidence=confidence)
+    return found, int((~sound).sum())
 
 
 def power(interval: Interval, smallest: float, confidence: float = 0.95) -> float:

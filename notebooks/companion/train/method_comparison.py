@@ -5,14 +5,14 @@ problem's level, so that hard and easy seeds count alike.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from companion.claims.statistics import Interval, Retuned, estimate, paired_interval, tuning_part
+from companion.claims.statistics import Interval, Retuned, paired_interval, tuned_difference
 from companion.store.results import Results
 from companion.train.choice import Choice, choose, validation_losses
 from companion.train.main_task import KNOBS
@@ -72,6 +72,15 @@ class SecondStage:
         means = validation_losses(tuned, knobs).mean(axis=1, skipna=False).dropna()
         best = means.nsmallest(self.shortlist).index.to_frame(index=False)
         return {KNOBS[name]: best[name].tolist() for name in knobs}
+
+
+def joined(parts: Sequence[Comparison]) -> Comparison:
+    """Comparisons of different methods as one."""
+    tables = (pd.concat([getattr(part, name) for part in parts]) for name in ("tuned", "fresh", "rivals"))
+    tuned, fresh, rivals = tables
+    return Comparison(
+        tuned, fresh, {method: choice for part in parts for method, choice in part.chosen.items()}, rivals
+    )
 
 
 def by_split(runs: pd.DataFrame, metric: str) -> NDArray[np.float64]:
@@ -203,11 +212,7 @@ def tuned_differences(
     metric: str = "test loss",
     test_to_train: float = 0.0,
 ) -> pd.DataFrame:
-    """Paired differences, `first` minus each reference, with what the tuning adds to the variance.
-
-    All of a row is of the same seeds, or splits: those at which no run of the two methods failed, at the chosen
-    settings and at their rivals. The others are counted. Only initialisations that both have are there: costly methods
-    may have run on fewer.
+    """Paired differences, `first` minus each reference, as of `tuned_difference`.
 
     Args:
         found: Both methods' tuning and final runs.
@@ -215,7 +220,7 @@ def tuned_differences(
         references: Methods to compare it with.
         confidence: Level of the intervals.
         metric: Which number; of losses, the logarithms are compared.
-        test_to_train: As of `estimate`.
+        test_to_train: As of `tuned_difference`.
 
     Returns:
         One row per reference: `metric`, `first`, `reference`, the fields of an `Estimate`, the number of `failed`
@@ -225,15 +230,11 @@ def tuned_differences(
     transform = np.log if metric.endswith("loss") else np.asarray
     rows = []
     for reference in references:
-        both = [found.retuned(name, metric, transform) for name in (first, reference)]
-        inits = min(each.values.shape[2] for each in both)
-        values = np.concatenate([each.values[..., :inits] for each in both])  # [C, S, I] of both
-        sound = np.isfinite(values).all(axis=(0, 2))  # [S]
-        ours, theirs = (replace(each, values=each.values[:, sound, :inits]) for each in both)
-        part = tuning_part(ours, theirs)
-        apart = ours.values - theirs.values[0]  # [C, S, I]
-        interval = estimate(apart[0], test_to_train=test_to_train, tuning=part, confidence=confidence)
-        rival = float(apart[1].mean()) if len(apart) > 1 else float("nan")
+        ours, theirs = (found.retuned(name, metric, transform) for name in (first, reference))
+        interval, failed = tuned_difference(ours, theirs, test_to_train=test_to_train, confidence=confidence)
+        inits = min(each.values.shape[2] for each in (ours, theirs))
+        apart = ours.values[..., :inits] - theirs.values[0, ..., :inits]  # [C, S, I]
+        rival = float(np.nanmean(apart[1])) if len(apart) > 1 else float("nan")
         named = {"metric": metric, "first": first, "reference": reference}
-        rows.append({**named, **vars(interval), "failed": int((~sound).sum()), "rival": rival})
+        rows.append({**named, **vars(interval), "failed": failed, "rival": rival})
     return pd.DataFrame(rows)

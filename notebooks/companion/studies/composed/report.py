@@ -1,16 +1,17 @@
 """Tables of the composed study: paired differences by problem, robustness to scale, shares, and verdicts in words."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
 
 from companion.claims import verdicts
 from companion.claims.register import Claim
-from companion.claims.statistics import Interval, paired_interval
+from companion.claims.statistics import Estimate, Interval, tuned_difference
 from companion.claims.verdicts import MINUS
 from companion.plots.forest import Panel
+from companion.train.method_comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -48,36 +49,26 @@ AUC = Measure("test AUC", False, False, "test AUC")
 SHARE = Measure("auxiliary share", False, True, "auxiliary share of AU")
 
 
-def difference(
-    runs: pd.DataFrame, first: str, second: str, measure: Measure, test_to_train: float
-) -> tuple[Interval, int]:
-    """Interval of the paired difference `first - second` between two methods.
+def differences(
+    found: Comparison, first: str, references: Sequence[str], measure: Measure, test_to_train: float
+) -> pd.DataFrame:
+    """Paired differences of one method to several, as of `tuned_difference`.
 
     Args:
-        runs: Tidy rows with method, seed, metric, value.
+        found: Final runs at the chosen settings and at their rivals.
         first: A method.
-        second: Another.
+        references: The others.
         measure: What is compared.
-        test_to_train: For seeds that are splits of one data set, see `paired_interval`.
+        test_to_train: For seeds that are splits of one data set, see `estimate`.
 
     Returns:
-        The interval over the seeds at which neither failed, and how many seeds were left out because one did.
+        A row each: method, reference, the fields of an `Estimate`, and how many seeds were left out because one failed.
     """
-    rows = runs[(runs["metric"] == measure.metric) & runs["method"].isin([first, second])]
-    values = rows.pivot(index="seed", columns="method", values="value")
-    kept = values[[first, second]].dropna().to_numpy()  # [n, 2]
-    compared = np.log(kept) if measure.log else kept
-    interval = paired_interval(compared[:, 0], compared[:, 1], test_to_train=test_to_train)
-    return interval, len(values) - len(kept)
-
-
-def differences(
-    runs: pd.DataFrame, first: str, references: Sequence[str], measure: Measure, test_to_train: float
-) -> pd.DataFrame:
-    """Paired differences of one method to several: a row each with mean, low, high, count and failed pairs."""
     rows = []
+    transform = np.log if measure.log else np.asarray
     for reference in references:
-        interval, failed = difference(runs, first, reference, measure, test_to_train)
+        ours, theirs = (found.retuned(name, measure.metric, transform) for name in (first, reference))
+        interval, failed = tuned_difference(ours, theirs, test_to_train=test_to_train)
         rows.append({"method": first, "reference": reference, **vars(interval), "failed": failed})
     return pd.DataFrame(rows)
 
@@ -125,5 +116,7 @@ def in_words(table: pd.DataFrame, measure: Measure) -> str:
 
 def evidence_of(table: pd.DataFrame, prefix: str = "") -> Mapping[str, Interval]:
     """Name of each comparison, its reference after a prefix -> its interval."""
-    rows = table.to_dict("records")
-    return {prefix + r["reference"]: Interval(r["mean"], r["low"], r["high"], r["count"]) for r in rows}
+    parts = [field.name for field in fields(Estimate)]
+    return {
+        prefix + str(row["reference"]): Estimate(*(row[name] for name in parts)) for row in table.to_dict("records")
+    }

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from companion.metrics.recommenders import auc
+from companion.problems.tables import SPLITS
 from companion.studies.composed.problems import DECAYING, prepare
 from companion.studies.composed.variants import MEAN, Projected, make_variant
 from companion.train.layer_shares import share
@@ -103,7 +104,8 @@ def _tested(problem: Problem, main: bool) -> dict[str, Tensor]:
 
 def _grid(c: Configuration, *, tested: bool) -> pd.DataFrame:
     begin = time.perf_counter()
-    settings = list(product(c["rates"], c["scales"], c["seeds"]))
+    drawn = [split + SPLITS * i for split in c["seeds"] for i in range(c["inits"] if tested else 1)]
+    settings = list(product(c["rates"], c["scales"], drawn))
     rates, scales, seeds = (list(values) for values in zip(*settings, strict=True))
     tables = []
     for first in range(0, len(seeds), c["at_once"]):
@@ -123,6 +125,7 @@ def _grid(c: Configuration, *, tested: bool) -> pd.DataFrame:
         kept = {name: values.masked_fill(history.failed, torch.nan).cpu() for name, values in measures.items()}
         kept["failed"] = history.failed.double().cpu()
         labels = pd.DataFrame({"rate": rates[part], "scale": scales[part], "seed": seeds[part]})
+        labels = labels.assign(seed=labels["seed"] % SPLITS, initialisation=labels["seed"] // SPLITS)
         tables += [labels.assign(metric=name, value=values.numpy()) for name, values in kept.items()]
     return pd.concat(tables, ignore_index=True).assign(seconds=(time.perf_counter() - begin) / len(seeds))
 
@@ -131,22 +134,23 @@ def train_grid(c: Configuration) -> pd.DataFrame:
     """Train one method at every learning rate, auxiliary loss scale and seed, in float64.
 
     Args:
-        c: As `problems.prepare`, and `method` (see `variants`), `rates`, `scales`, `seeds`, `epochs`; `gap`, the
+        c: As `problems.prepare`, and `method` (see `variants`), `rates`, `scales`, `seeds`, `epochs`; `inits`, how
+            many initialisations a seed has that is a split of data, 1 where it names a simulated problem; `gap`, the
             constant weight of the last task's loss (1: none); `main`, whether the first task is a main task, whose
             loss chooses epochs and is reported, or all tasks alike; `record`, whether AU is followed in the runs that
             are tested; `at_once`, how many runs train as one program.
 
     Returns:
-        Tidy rows by seed, rate, scale and metric, NaN for a run that failed, with the seconds of a run. The auxiliary
-        weight is a share of the sum of weights, its mean and standard deviation taken over steps; "conflicts" is the
-        part of the steps in which two tasks' gradients had an obtuse angle.
+        Tidy rows by seed, initialisation, rate, scale and metric, NaN for a run that failed, with the seconds of a run.
+        The auxiliary weight is a share of the sum of weights, its mean and standard deviation taken over steps;
+        "conflicts" is the part of the steps in which two tasks' gradients had an obtuse angle.
     """
     return _grid(c, tested=True)
 
 
 def tune_grid(c: Configuration) -> pd.DataFrame:
-    """Train as `train_grid` does, without a look at the test fold: for choosing settings."""
-    return _grid(c, tested=False)
+    """Train as `train_grid` does, once per seed and without a look at the test fold: for choosing settings."""
+    return _grid(c, tested=False).drop(columns="initialisation")
 
 
 def cost_per_step(c: Configuration, methods: Sequence[str]) -> pd.DataFrame:

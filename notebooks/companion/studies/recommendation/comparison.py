@@ -11,7 +11,7 @@ from companion.studies.recommendation.shares import follow_grid
 from companion.studies.recommendation.sparse import sparse_grid
 from companion.studies.recommendation.study import ALONE, DRAWN, PARTS, train_grid, tune_grid
 from companion.train.choice import choose
-from companion.train.method_comparison import Comparison, compare
+from companion.train.method_comparison import Comparison, compare, joined
 
 REGULARISED = ("equal weights", "AdaTask")  # and the single tasks; the others take the strengths of equal weights
 
@@ -105,11 +105,8 @@ def compare_all(results: Results, plan: Plan) -> tuple[Comparison, dict[str, dic
             train=train_grid, rivals=int(primary), knobs={method: knobs},
         )  # fmt: skip
         parts.append(part)
-    tables = (pd.concat([getattr(part, name) for part in parts]) for name in ("tuned", "fresh", "rivals"))
-    tuned, fresh, rivals = tables
-    chosen = {method: choice for part in parts for method, choice in part.chosen.items()}
     screened = pd.concat([runs for _, runs in own.values()], ignore_index=True)
-    return Comparison(tuned, fresh, chosen, rivals), strengths, screened
+    return joined(parts), strengths, screened
 
 
 def at_gap(results: Results, plan: Plan, found: Comparison, spreads: Sequence[float]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from companion.claims.statistics import Estimate, Interval, Retuned, estimate, paired_interval, tuning_part
+from companion.claims.statistics import Interval, Retuned, paired_interval
 from companion.metrics.scene_tables import ALONE, GROUP, SINGLES, scores, with_delta_m
 from companion.metrics.scenes import LOSSES
 from companion.train.choice import Choice, choose
@@ -99,15 +99,8 @@ def against_singles(
     rivals = {single: choices[single].rivals[0]["rate"] for single in own if choices[single].rivals}
     worlds = [rates, {**rates, **rivals}] if rivals else [rates]
     found = np.stack([at(values_at(runs, world), setting, FLAT) for world in worlds])
-    draws = np.max([choices[single].draws for single in own], axis=0)
+    draws = np.max([choices[single].draws for single in own], axis=0).clip(max=len(worlds))
     return Retuned((found[0] - found)[..., None], draws, choices[own[0]].seeds)
-
-
-def compared(first: Retuned, second: Retuned, test_to_train: float) -> Estimate:
-    """The interval of `first` minus `second`, corrected for overlapping splits, with what the tuning adds."""
-    differences = first.values[0] - second.values[0]
-    rivals = len(first.values) + len(second.values) > 2
-    return estimate(differences, test_to_train=test_to_train, tuning=tuning_part(first, second) if rivals else None)
 
 
 def at(values: pd.DataFrame, setting: Setting, measure: str) -> pd.Series:
