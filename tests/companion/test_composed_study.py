@@ -14,9 +14,14 @@ from companion.studies.composed.figures import draw_fluctuation, draw_shares
 from companion.studies.composed.problems import prepare
 from companion.studies.composed.study import cost_per_step, train_grid, tune_grid
 from companion.studies.composed.variants import DIRECTIONS, MEAN, METHODS, make_variant
+from companion.train.choice import Choice
+from companion.train.method_comparison import Comparison
 from matplotlib import pyplot as plt
 
-COMMON = {"device": "cpu", "gap": 1.0, "main": True, "record": True, "at_once": 50, "rates": [0.01], "scales": [10.0]}
+COMMON = {
+    "device": "cpu", "gap": 1.0, "main": True, "record": True, "inits": 1, "at_once": 50, "rates": [0.01],
+    "scales": [10.0],
+}  # fmt: skip
 SYNTHETIC: dict[str, Any] = {
     **COMMON, "study": "weights", "design": "composition", "dose": "Beta-mixed", "rows": [200, 60, 60], "noise": 1.0,
     "hidden": [6], "num_batches": 5, "batch_size": 20, "epochs": 2, "seeds": [0, 1],
@@ -136,25 +141,39 @@ def test_the_work_of_a_step_is_counted() -> None:
     assert mflop["HydaLearn on updates"] == mflop["HydaLearn"] > mflop["AdaTask"]
 
 
-def runs(**losses: list[float]) -> pd.DataFrame:
+def test_a_split_has_several_initialisations_in_the_final_runs_alone() -> None:
+    cell = {**CREDIT, "method": "equal weights", "inits": 2}
+    found = train_grid(cell).query("metric == 'test loss'")
+    assert found[["seed", "initialisation"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert found["value"].nunique() == 4
+    first = train_grid({**cell, "inits": 1}).query("metric == 'test loss'")
+    assert first["value"].tolist() == found.query("initialisation == 0")["value"].tolist()
+    assert "initialisation" not in tune_grid(cell)
+    assert len(tune_grid(cell)) == len(tune_grid({**cell, "inits": 1}))
+
+
+def compared(**losses: list[float]) -> Comparison:
     rows = [(m, seed, v) for m, row in losses.items() for seed, v in enumerate(row)]
     table = pd.DataFrame(rows, columns=["method", "seed", "value"]).assign(metric="test loss")
-    return table[["method", "seed", "metric", "value"]]
+    chosen = dict.fromkeys(losses, Choice({"rate": 0.1}, (), (), np.zeros(10, dtype=np.int64), 2))
+    return Comparison(pd.DataFrame(), table, chosen, pd.DataFrame())
 
 
 def test_differences_are_paired_logarithmic_and_corrected() -> None:
-    table = runs(a=[1.0, 2.0, 4.0, np.nan], b=[2.0, 2.0, 4.0, 1.0], c=[1.0, 2.0, 8.0, 1.0])
-    interval, failed = report.difference(table, "a", "b", report.RELATIVE, 0.0)
-    assert interval.mean == pytest.approx(-np.log(2) / 3)
-    assert (interval.count, failed) == (3, 1)
-    wider, _ = report.difference(table, "a", "b", report.RELATIVE, 1 / 3)
-    assert (wider.high - wider.low) / (interval.high - interval.low) == pytest.approx((1 / 3 + 1 / 3) ** 0.5 * 3**0.5)
-    assert report.difference(table, "a", "b", report.NATS, 0.0)[0].mean == pytest.approx(-1 / 3)
-    found = report.differences(table, "a", ["b", "c"], report.RELATIVE, 0.0)
-    assert found["reference"].tolist() == ["b", "c"]
-    assert report.in_words(found, report.RELATIVE).splitlines()[0].strip().startswith("b")
-    assert "-20.6 %" in report.in_words(found, report.RELATIVE)
-    assert set(report.evidence_of(found, "x, ")) == {"x, b", "x, c"}
+    found = compared(a=[1.0, 2.0, 4.0, np.nan], b=[2.0, 2.0, 4.0, 1.0], c=[1.0, 2.0, 8.0, 1.0])
+    table = report.differences(found, "a", ["b", "c"], report.RELATIVE, 0.0)
+    assert table["reference"].tolist() == ["b", "c"]
+    assert table["mean"][0] == pytest.approx(-np.log(2) / 3)
+    assert (table["count"][0], table["failed"][0]) == (3, 1)
+    wider = report.differences(found, "a", ["b"], report.RELATIVE, 1 / 3)
+    widths = [(rows["high"] - rows["low"])[0] for rows in (wider, table)]
+    assert widths[0] / widths[1] == pytest.approx((1 / 3 + 1 / 3) ** 0.5 * 3**0.5)
+    assert report.differences(found, "a", ["b"], report.NATS, 0.0)["mean"][0] == pytest.approx(-1 / 3)
+    assert report.in_words(table, report.RELATIVE).splitlines()[0].strip().startswith("b")
+    assert "-20.6 %" in report.in_words(table, report.RELATIVE)
+    evidence = report.evidence_of(table, "x, ")
+    assert set(evidence) == {"x, b", "x, c"}
+    assert evidence["x, b"].split == 1
 
 
 def test_the_worst_scale_is_compared_with_the_best_at_their_own_best_rates() -> None:

@@ -169,6 +169,7 @@ def test_rates_and_spreads_are_chosen_by_the_mean_log_loss_and_a_failed_run_rule
 def test_sentences_follow_the_register_and_say_what_is_missing() -> None:
     claim = load_claims()["A1-dominated"]
     above, below = Interval(0.4, 0.3, 0.5, 20), Interval(0.1, 0.0, 0.2, 20)
+    assert "0.40 [0.30" in sentence(claim, [above])
     assert sentence(claim, [above] * 3).startswith("A1-dominated: holds. Means 0.40 to 0.40, intervals within [0.30")
     assert sentence(claim, [above, below, above]).startswith("A1-dominated: does not hold. Means 0.10 to 0.40")
     assert sentence(claim, [below]).startswith("A1-dominated: does not hold (1 of 3 comparisons here)")

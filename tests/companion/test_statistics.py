@@ -6,7 +6,15 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from companion.claims.statistics import Interval, Retuned, TuningPart, estimate, paired_interval, power, tuning_part
+from companion.claims.statistics import (
+    Interval,
+    Retuned,
+    TuningPart,
+    estimate,
+    paired_interval,
+    power,
+    tuned_difference,
+)
 from companion.train.choice import choose
 from numpy.typing import NDArray
 from scipy import stats
@@ -133,10 +141,7 @@ def test_coverage_with_all_three_parts(of_split: float, of_initialisation: float
             methods.append(Retuned(values, choice.draws, choice.seeds))
             means.append(truths[settings[0]])
         first, second = methods
-        tuned = tuning_part(first, second)
-        intervals.append(
-            estimate(first.values[0] - second.values[0], test_to_train=shared / (1 - shared), tuning=tuned)
-        )
+        intervals.append(tuned_difference(first, second, test_to_train=shared / (1 - shared))[0])
         chosen.append(means[0] - means[1])
     truth = float(np.mean(chosen))  # over data, runs and tunings
     covered = np.mean([interval.low <= truth <= interval.high for interval in intervals])

@@ -127,6 +127,8 @@ def tuning_part(first: Retuned, second: Retuned) -> TuningPart:
     Both methods' draws are of the same bootstrap samples of the same tuning seeds. Their variance holds the noise of
     the final runs at each setting too, which is taken off.
     """
+    if len(first.values) == len(second.values) == 1:  # without rivals there is nothing but rounding
+        return TuningPart(0.0, min(first.seeds, second.seeds))
     variance = float((first.drawn() - second.drawn()).var()) - first.noise() - second.noise()
     return TuningPart(max(variance, 0.0), min(first.seeds, second.seeds))
 
@@ -159,8 +161,7 @@ def estimate(
             f"Found shape {values.shape}, {(~np.isfinite(values)).sum()} not finite. Report failed runs apart."
         )
     splits, inits = values.shape
-    # One tuning seed shows no variance: what is there is rounding.
-    tuned, tuning_df = (tuning.variance, max(tuning.seeds - 1, 1)) if tuning else (0.0, 1)
+    tuned, tuning_df = (tuning.variance, max(tuning.seeds - 1, 1)) if tuning else (0.0, 1)  # one seed: no variance
     between = inits * float(values.mean(axis=1).var(ddof=1))
     freedom = splits * (inits - 1)
     within = float(((values - values.mean(axis=1, keepdims=True)) ** 2).sum() / freedom) if freedom else 0.0

@@ -32,4 +32,5 @@ def at(values: Any, problem: str, optimizer: str, setting: Setting) -> pd.DataFr
 def sentence(claim: Claim, intervals: Sequence[Interval]) -> str:
     """Say what a claim's intervals support by its registered rule; fewer comparisons than registered are said so."""
     least, most, low, high = verdicts.ends(intervals, 2)
-    return verdicts.sentence(claim, intervals, f"Means {least} to {most}, intervals within [{low}, {high}]")
+    several = f"Means {least} to {most}, intervals within [{low}, {high}]"
+    return verdicts.sentence(claim, intervals, several if len(intervals) > 1 else f"{least} [{low}, {high}]")

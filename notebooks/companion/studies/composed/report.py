@@ -1,6 +1,6 @@
 """Tables of the composed study: paired differences by problem, robustness to scale, shares, and verdicts in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -114,7 +114,7 @@ def in_words(table: pd.DataFrame, measure: Measure) -> str:
     return "\n".join(lines)
 
 
-def evidence_of(table: pd.DataFrame, prefix: str = "") -> Mapping[str, Interval]:
+def evidence_of(table: pd.DataFrame, prefix: str = "") -> dict[str, Estimate]:
     """Name of each comparison, its reference after a prefix -> its interval."""
     parts = [field.name for field in fields(Estimate)]
     return {
