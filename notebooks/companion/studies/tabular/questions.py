@@ -42,7 +42,7 @@ class Design:
 def followed(results: Results, design: Design, checkpoints: Sequence[int], batches: int) -> pd.DataFrame:
     """What HydaLearn's shares and the best ones follow, parameters held at some steps, see `shares.follow`."""
     own, equal = design.found.chosen["HydaLearn"], design.found.chosen["equal weights"]
-    probe = {"checkpoints": list(checkpoints), "probe_batches": batches, "inits": 2, "seeds": list(design.seeds)}
+    probe = {"checkpoints": list(checkpoints), "probe_batches": batches, "seeds": list(design.seeds)}
     knobs = {"rates": [equal.rate], "scales": [own.scale]}
     return results.cell({**design.configuration, "method": "equal weights", **knobs, **probe}, follow)
 
