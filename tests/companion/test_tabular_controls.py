@@ -174,4 +174,4 @@ def test_the_questions_take_their_settings_from_the_comparison() -> None:
     assert set(curve["count"]) == {2}
     own = found.chosen["HydaLearn"].setting
     assert design.chosen("HydaLearn")["decays"] == [own["decay"]]
-    assert len(followed(results, design, [0, 5], 6)["step"].unique()) == 2
+    assert len(followed(results, design, design.seeds, [0, 5], 6)["step"].unique()) == 2

@@ -316,6 +316,20 @@ VERDICTS = (
         ),
     ),
     Mutant(
+        "initialisations taken for splits",
+        "Five runs on one split count as five splits, and intervals over them are too short.",
+        "notebooks/companion/studies/composed/study.py",
+        (('seed=labels["seed"] % SPLITS', 'seed=labels["seed"]'),),
+        ("tests/companion/test_composed_study.py::test_a_split_has_several_initialisations_in_the_final_runs_alone",),
+    ),
+    Mutant(
+        "tuning left out of a difference",
+        "What a method's tuning might have chosen instead is trained, and forgotten in the interval.",
+        "notebooks/companion/claims/statistics.py",
+        (("test_to_train=test_to_train, tuning=part,", "test_to_train=test_to_train, tuning=None,"),),
+        ("tests/companion/test_weight_study.py::test_differences_know_what_the_tuning_might_have_chosen",),
+    ),
+    Mutant(
         "tuning taken for certain",
         "Intervals leave out that other tuning seeds would have chosen other settings.",
         "notebooks/companion/claims/statistics.py",

@@ -39,10 +39,12 @@ class Design:
         return {**self.configuration, "method": method, **setting, "seeds": list(self.seeds)}
 
 
-def followed(results: Results, design: Design, checkpoints: Sequence[int], batches: int) -> pd.DataFrame:
+def followed(
+    results: Results, design: Design, splits: Sequence[int], checkpoints: Sequence[int], batches: int
+) -> pd.DataFrame:
     """What HydaLearn's shares and the best ones follow, parameters held at some steps, see `shares.follow`."""
     own, equal = design.found.chosen["HydaLearn"], design.found.chosen["equal weights"]
-    probe = {"checkpoints": list(checkpoints), "probe_batches": batches, "seeds": list(design.seeds)}
+    probe = {"checkpoints": list(checkpoints), "probe_batches": batches, "seeds": list(splits)}
     knobs = {"rates": [equal.rate], "scales": [own.scale]}
     return results.cell({**design.configuration, "method": "equal weights", **knobs, **probe}, follow)
 
