@@ -16,8 +16,9 @@ CLAIMS = {name: claim for name, claim in load_claims().items() if claim.notebook
 
 def test_full_profile_runs_the_registered_seeds() -> None:
     for claim in CLAIMS.values():
-        first = PARAMETERS["first_seed"]
-        assert claim.fresh_seeds == range(first, first + PARAMETERS["num_splits"])
+        probed = claim.id.startswith(("H1-composition", "H1-match"))
+        first, count = ("first_probe_seed", "num_probe_splits") if probed else ("first_seed", "num_splits")
+        assert claim.fresh_seeds == range(PARAMETERS[first], PARAMETERS[first] + PARAMETERS[count])
         first = PARAMETERS["first_tuning_seed"]
         assert claim.tuning_seeds == range(first, first + PARAMETERS["num_tuning_splits"])
 

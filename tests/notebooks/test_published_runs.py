@@ -64,7 +64,7 @@ def few_settings(notebook: str, cell: Cell) -> tuple[dict[str, Any], pd.DataFram
         if name in reduced and column in rows and (name != "seeds" or notebook in ALONE):
             reduced[name] = reduced[name][:1]
             rows = rows[rows[column] == reduced[name][0]]
-    if "inits" in reduced and notebook != DRAWS:
+    if "initialisation" in rows and notebook != DRAWS:
         reduced["inits"], rows = 1, rows[rows["initialisation"] == 0]
     return {**reduced, "device": "cpu"}, rows
 
