@@ -77,7 +77,7 @@ compare: environment  ##     3 s  hold your own figures/full/ against the commit
 	@$(python) -m companion.claims.compare
 
 .PHONY: mutants
-mutants: environment  ##   365 s  plant known defects in copies of the code; each has to turn its named check red
+mutants: environment  ##   205 s  plant known defects in copies of the code; each has to turn its named check red
 	@$(python) tests/mutants/mutants.py
 
 .PHONY: student

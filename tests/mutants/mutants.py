@@ -21,6 +21,7 @@ from functools import cache
 from multiprocessing import forkserver, get_context
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from types import ModuleType
 from unittest.mock import patch
 from xml.etree import ElementTree
 
@@ -108,6 +109,7 @@ def _pytest(folder: Path, arguments: list[str]) -> None:
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # none of them is needed, and they take half of a short run
     sys.dont_write_bytecode = True
     sys.path[:] = here + [p for p in sys.path if p.startswith(sys.prefix) or not Path(p).is_relative_to(ROOT)]
+    sys.modules["__main__"] = ModuleType("__main__")  # which processes that a test spawns would import: this file
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
