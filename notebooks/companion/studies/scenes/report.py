@@ -18,6 +18,12 @@ RIVALS = 2  # rates, or weights and rates, at most, that are trained beside a ch
 Setting = tuple[str, str, float]  # optimizer, method, spread
 
 
+def name(setting: Setting) -> str:
+    """How tables and figures call a setting."""
+    _, method, spread = setting
+    return f"joint 1:{spread:g}" if method == "joint" else method
+
+
 def criterion(tuning: pd.DataFrame) -> pd.DataFrame:
     """What tuning minimises: the mean of the tasks' log validation losses; a single task's is its own.
 
@@ -41,7 +47,7 @@ def choose_rates(tuning: pd.DataFrame, decisive: Collection[Setting] = ()) -> di
     rows = _as_validation_losses(tuning).set_index(GROUP).sort_index()
     settings: list[Setting] = rows.index.unique().tolist()
     return {
-        setting: choose(rows.loc[[setting]], _name(setting), ("rate",), RIVALS if setting in decisive else 0)
+        setting: choose(rows.loc[[setting]], name(setting), ("rate",), RIVALS if setting in decisive else 0)
         for setting in settings
     }
 
@@ -50,11 +56,6 @@ def choose_static(tuning: pd.DataFrame, spreads: Collection[float]) -> Choice:
     """Choose the constant weight of joint training, one of `spreads`, together with its learning rate."""
     rows = _as_validation_losses(tuning)
     return choose(rows[(rows["method"] == "joint") & rows["spread"].isin(spreads)], "joint", ("spread", "rate"), RIVALS)
-
-
-def _name(setting: Setting) -> str:
-    _, method, spread = setting
-    return f"{method} 1:{spread:g}" if method == "joint" else method
 
 
 def _as_validation_losses(tuning: pd.DataFrame) -> pd.DataFrame:
