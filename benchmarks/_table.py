@@ -96,8 +96,12 @@ def _processor() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
-def save(benchmark: str, setting: str, measured: Iterable[Row], machine: str, folder: Path) -> None:
+def save(
+    benchmark: str, setting: str, measured: Iterable[Row], machine: str, folder: Path, device: str = "cpu"
+) -> None:
     """Prints a benchmark's rows and puts them in place of its earlier ones in `bench.csv` and `bench.md`.
+
+    What was measured on another device than the CPU stands beside the rows of the CPU, under a name of its own.
 
     Args:
         benchmark: The script's name.
@@ -105,7 +109,10 @@ def save(benchmark: str, setting: str, measured: Iterable[Row], machine: str, fo
         measured: What it measured.
         machine: From :func:`machine`, before measuring.
         folder: Where the two files are; made where missing.
+        device: What it measured on.
     """
+    if device != "cpu":
+        benchmark = f"{benchmark}, {device}"
     about = {"setting": setting, "machine": machine, "date": datetime.now(UTC).date().isoformat()}
     new = [{"benchmark": benchmark, **asdict(row), "met": row.met, **about} for row in measured]
     texts = [{name: "" if value is None else str(value) for name, value in entry.items()} for entry in new]

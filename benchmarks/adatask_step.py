@@ -95,7 +95,7 @@ def main() -> None:
     about = machine(options.device)
     numbers = sum(torch.Size(shape).numel() for shape in SHAPES)
     setting = f"{numbers / 1e6:.1f} million parameters, float32"
-    save("adatask_step", setting, measure(options.device), about, options.folder)
+    save("adatask_step", setting, measure(options.device), about, options.folder, options.device)
 
 
 if __name__ == "__main__":

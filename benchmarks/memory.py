@@ -127,7 +127,7 @@ def main() -> None:
     options = arguments(__doc__)
     about = machine(options.device)
     setting = f"Trunk {'-'.join(map(str, [512, *WIDTHS]))}, batch {BATCH}, float32, torch's Adam except for AdaTask"
-    save("memory", setting, measure(options.device), about, options.folder)
+    save("memory", setting, measure(options.device), about, options.folder, options.device)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def main() -> None:
         f"Dense networks, float32, Adam. Tasks: {'-'.join(map(str, TASK_WIDTHS))}, batch {TASK_BATCH}; parameters: two "
         f"square layers, batch {WIDTH_BATCH}; runs: {'-'.join(map(str, RUN_WIDTHS))}, batch {RUN_BATCH}"
     )
-    save("scaling", setting, rows, about, options.folder)
+    save("scaling", setting, rows, about, options.folder, options.device)
 
 
 if __name__ == "__main__":

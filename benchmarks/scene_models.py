@@ -49,7 +49,7 @@ def main() -> None:
     """Measures, prints and writes the table."""
     options = arguments(__doc__)
     about = machine(options.device)
-    save("scene_models", "U-Net, batch 4, float32", measure(options.device), about, options.folder)
+    save("scene_models", "U-Net, batch 4, float32", measure(options.device), about, options.folder, options.device)
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def main() -> None:
     about = machine(options.device)
     widths = "-".join(map(str, (TABLES * WIDTH, *LAYERS)))
     setting = f"{TABLES} tables, {WIDTH} numbers a row, batch {BATCH:,}, layers {widths}, float32"
-    save("sparse_step", setting, measure(options.device), about, options.folder)
+    save("sparse_step", setting, measure(options.device), about, options.folder, options.device)
 
 
 if __name__ == "__main__":

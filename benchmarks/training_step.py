@@ -3,13 +3,16 @@
 With a trunk that dominates, a plain step is one forward and one backward pass, together 3 units of work. AdaTask needs
 T backward passes, 1 + 2T units; HydaLearn with first-order gains the same, with exact gains T look-aheads more, 1 + 3T.
 So (1 + 2T) / 3 and (1 + 3T) / 3 are the ratios to compare with. "Memory kept" is `zero_task_grad(keep_memory=True)`.
-For many small runs the floor is what the matrix products of the same shapes take, with nothing around them.
+On small networks what Python and torch do around the arithmetic counts; there everything is held against plain fused
+Adam, HydaLearn with Adam too. For many small runs the floor is what the matrix products of the same shapes take, with
+nothing around them.
 
     python -m benchmarks.training_step [--device cuda] [--commit]
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from companion.networks.shared_bottom import SharedBottom
@@ -22,9 +25,12 @@ from mtlcore import AdaTaskAdam, HydaLearn, task_backward, zero_task_grad
 
 Batch = tuple[Tensor, Tensor]  # inputs [B, F] or [R, B, F]; targets [T, B] or [T, R, B]
 Step = Callable[[], object]
+Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 WIDTHS = [1500, 1500, 1500]  # of the large trunk, 5.3 million parameters
 BAR = 1.25  # times the number of passes
+SGD, ADAM = partial(torch.optim.SGD, lr=1e-3), partial(torch.optim.Adam, lr=1e-3, fused=True)
+NETWORKS = ((64, 128, 2), (512, 256, 2), (512, 256, 4))  # four layers of so many units, batch, tasks
 PLAIN_BAR, COPIES_BAR, PRODUCTS_BAR, BAR_RUNS = 0.6, 6.0, 4.0, 64
 
 
@@ -46,10 +52,11 @@ def plain_step(model: nn.Module, batch: Batch, optimizer: torch.optim.Optimizer)
 
 
 def hydalearn_step(
-    model: nn.Module, shared: list[nn.Parameter], batch: Batch, gain: str = "exact", keep_memory: bool = False
-) -> Step:
-    """Returns a HydaLearn step with SGD."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    model: nn.Module, shared: list[nn.Parameter], batch: Batch, gain: str = "exact", keep_memory: bool = False,
+    make: Make = SGD,
+) -> Step:  # fmt: skip
+    """Returns a HydaLearn step, by default with SGD."""
+    optimizer = make(model.parameters())
     hydalearn = HydaLearn(model, losses_fn, shared, gain=gain)
 
     def step() -> None:
@@ -147,6 +154,31 @@ def large(device: str) -> list[Row]:
     return rows
 
 
+def networks(device: str) -> list[Row]:
+    """Measures networks of four layers, of which the smallest is mostly overhead, against plain fused Adam."""
+    rows = []
+    for width, batch_size, num_tasks in NETWORKS:
+        models = [SharedBottom(20, [width] * 4, num_tasks).to(device) for _ in range(4)]
+        shared = [list(model.shared_parameters()) for model in models]
+        batch = torch.randn(batch_size, 20, device=device), torch.randn(num_tasks, batch_size, device=device)
+        steps = [
+            plain_step(models[0], batch, ADAM(models[0].parameters())),
+            adatask_step(models[1], shared[1], batch, num_tasks),
+            hydalearn_step(models[2], shared[2], batch, "exact", make=ADAM),
+            hydalearn_step(models[3], shared[3], batch, "first_order", make=ADAM),
+        ]
+        adam, *times = milliseconds(steps, rounds=30, repeats=10)
+        row = partial(Row, tasks=num_tasks, problem=f"4 x {width}, batch {batch_size}")
+        rows.append(row("plain, Adam", measure="step", value=adam, unit="ms"))
+        for name, factor, time in zip(
+            ("AdaTask-Adam", "HydaLearn exact", "HydaLearn first order"), (2, 3, 2), times, strict=True
+        ):
+            passes = (1 + factor * num_tasks) / 3
+            rows.append(row(name, measure="step / plain step", value=time / adam))
+            rows.append(row(name, measure=f"step / ((1+{factor}T)/3 plain steps)", value=time / adam / passes))
+    return rows
+
+
 def small(device: str) -> list[Row]:
     """Measures one small run among R, against a plain step and a deep-copy HydaLearn of one run."""
     torch.manual_seed(0)
@@ -182,8 +214,12 @@ def main() -> None:
     """Measures, prints and writes both tables."""
     options = arguments(__doc__)
     about = machine(options.device)
-    setting = "Trunk 512-1500-1500-1500, batch 256; small runs: MLP 20-64-64, batch 128; float32"
-    save("training_step", setting, [*large(options.device), *small(options.device)], about, options.folder)
+    setting = (
+        "Trunk 512-1500-1500-1500, batch 256; four layers of 64 or 512 units behind 20 inputs; "
+        "small runs: MLP 20-64-64, batch 128; float32"
+    )
+    rows = [row for measure in (large, networks, small) for row in measure(options.device)]
+    save("training_step", setting, rows, about, options.folder, options.device)
 
 
 if __name__ == "__main__":
