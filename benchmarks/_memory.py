@@ -1,5 +1,6 @@
 """Peak memory of tensors, counted from the tensors themselves: the same number on every machine."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,7 @@ def peak_bytes(make_step: Callable[[], Callable[[], object]], device: str) -> in
             counter.peak = 0
             step()
         return counter.peak
+    gc.collect()  # what an earlier step left in a cycle would be freed in the midst of this one
     before = int(torch.accelerator.memory_allocated())
     step = make_step()
     step()

@@ -1,7 +1,9 @@
 """Fixtures that the tests share."""
 
 import shutil
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import matplotlib as mpl
@@ -49,6 +51,26 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     if not present[kind]:
         pytest.skip(f"this machine has no {kind} device")
     return torch.device(kind)
+
+
+@pytest.fixture
+def no_synchronisation(device: torch.device) -> Callable[[], AbstractContextManager[None]]:
+    """A context in which reading back from a CUDA device is an error; elsewhere it does nothing."""
+
+    @contextmanager
+    def context() -> Iterator[None]:
+        if device.type != "cuda":
+            yield
+            return
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+                torch.cuda.set_sync_debug_mode("error")
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    return context
 
 
 @pytest.fixture(scope="session")

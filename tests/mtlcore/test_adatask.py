@@ -1,7 +1,7 @@
 """AdaTask's arithmetic: torch's optimizer for one task, the float64 reference for more, and what the paper claims."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import product
 from typing import Any
 
@@ -15,6 +15,8 @@ from mtlcore import reference
 from mtlcore._adatask_checks import fit_fused
 from mtlcore.adatask import AdaTaskAdagrad, AdaTaskAdam, AdaTaskAdamW, AdaTaskRMSprop
 from mtlcore.task_gradients import combine
+
+NoSynchronisation = Callable[[], AbstractContextManager[None]]  # of conftest.py
 
 TORCH = {
     AdaTaskAdam: torch.optim.Adam,
@@ -44,18 +46,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@contextmanager
-def no_synchronisation(device: torch.device) -> Iterator[None]:
-    """Makes a read-back from a CUDA device an error; elsewhere it does nothing."""
-    if device.type == "cuda":
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        if device.type == "cuda":
-            torch.cuda.set_sync_debug_mode("default")
 
 
 def skip_without_kernel(kind: Any, flags: dict[str, Any], device: torch.device) -> None:
@@ -94,8 +84,9 @@ def train(optimizer: torch.optim.Optimizer, params: list[Any], num_tasks: int, s
 @pytest.mark.parametrize("flags", [{"foreach": True}, {"foreach": False}, {"fused": True}, {"fused": False}], ids=str)
 @pytest.mark.parametrize(("kind", "options"), CASES, ids=lambda x: getattr(x, "__name__", str(x)))
 def test_one_task_is_torchs_optimizer_to_the_bit(
-    kind: type, options: dict[str, Any], flags: dict[str, Any], device: torch.device
-) -> None:
+    kind: type, options: dict[str, Any], flags: dict[str, Any], device: torch.device,
+    no_synchronisation: NoSynchronisation,
+) -> None:  # fmt: skip
     skip_without_kernel(kind, flags, device)
     for weight_decay, maximize in product([0.0, 0.1], [False, True]):
         both = {"weight_decay": weight_decay, "maximize": maximize, **options, **flags}
@@ -105,7 +96,7 @@ def test_one_task_is_torchs_optimizer_to_the_bit(
         for s in range(4):
             for p, q, g in zip(ours, theirs, gradients(s, 1, torch.float32), strict=True):
                 p.task_grad, q.grad = g.to(device), g[0].to(device)
-            with no_synchronisation(device):
+            with no_synchronisation():
                 adatask.step()
             joint.step()
         for p, q in zip(ours, theirs, strict=True):
@@ -139,7 +130,9 @@ def test_equals_the_reference(kind: type, options: dict[str, Any], num_tasks: in
 
 @pytest.mark.parametrize("flags", [{}, {"foreach": True}, {"foreach": False}, {"fused": True}], ids=str)
 @pytest.mark.parametrize("kind", list(TORCH))
-def test_every_kernel_on_every_device_is_near_float64(kind: type, flags: dict[str, Any], device: torch.device) -> None:
+def test_every_kernel_on_every_device_is_near_float64(
+    kind: type, flags: dict[str, Any], device: torch.device, no_synchronisation: NoSynchronisation
+) -> None:
     skip_without_kernel(kind, flags, device)
     for weights in ([0.5, 1.5], torch.tensor([0.5, 1.5])):
         exact = parameters()
@@ -150,7 +143,7 @@ def test_every_kernel_on_every_device_is_near_float64(kind: type, flags: dict[st
         for s in range(4):
             for p, g in zip(params, gradients(100 + s, 2), strict=True):
                 p.task_grad = g.to(device, torch.float32)
-            with no_synchronisation(device):
+            with no_synchronisation():
                 optimizer.step()
         for p, q in zip(params, exact, strict=True):
             torch.testing.assert_close(p.detach().cpu().double(), q.detach(), rtol=0, atol=3e-6)  # steps are about 0.04

@@ -26,6 +26,7 @@ LONGEST = 35  # lines of a block that are not blank
 # What the libraries warn of in their own code.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.:FutureWarning"),  # Lightning 2.6
+    pytest.mark.filterwarnings("ignore:GPU available but not used"),  # and its advice on a machine that has one
 ]
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.distributed._composable.replicate_with_fsdp import replicate
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from torch.multiprocessing.spawn import spawn
@@ -152,6 +152,11 @@ def batch_of(step: int, sizes: tuple[int, ...] | None, together: bool) -> Batch:
     return x[rows], y[:, rows], processes * sizes[dist.get_rank()] / EXAMPLES
 
 
+def all_processes() -> DeviceMesh:
+    """A mesh of them on the CPU; without one, torch takes the machine's GPUs."""
+    return init_device_mesh("cpu", (dist.get_world_size(),))
+
+
 def build(way: str | None, **options: Any) -> Toy:
     torch.manual_seed(0)
     model = Toy()
@@ -161,6 +166,7 @@ def build(way: str | None, **options: Any) -> Toy:
     elif way is not None:
         if way == "one shard":
             options["mesh"] = init_device_mesh("cpu", (dist.get_world_size(), 1), mesh_dim_names=("copies", "shards"))
+        options.setdefault("mesh", all_processes())
         for module in (model.trunk[0], model):
             fully_shard(module, reshard_after_forward=way != "kept gathered", **options)
     return model
@@ -239,8 +245,7 @@ def refusals() -> dict[str, str]:
     refused("plain", lambda: task_backward([*losses_fn(model, batch)], [*shared, lone]), model)
     weighed = HydaLearn(model, lambda m, b: [losses_fn(m, b)[0] * lone.sum(), losses_fn(m, b)[1]], shared)
     refused("plain, outside", lambda: weighed.backward(batch), model)
-    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
-    other: Any = nn.Parameter(distribute_tensor(torch.ones(4), mesh, [Replicate()]))
+    other: Any = nn.Parameter(distribute_tensor(torch.ones(4), all_processes(), [Replicate()]))
     refused("stranger", lambda: task_backward([other.sum().to_local(), other.sum().to_local()], [other]), model)
     shared[0].task_runs = 8
     refused("runs", lambda: task_backward(losses_fn(model, batch), shared), model)
@@ -299,7 +304,7 @@ def same_to_the_bit(way: str) -> bool:
     model = build(None)
     model.trunk.append(nn.Dropout(0.5))
     for module in (model.trunk[2], model):
-        fully_shard(module, reshard_after_forward=way != "kept gathered")
+        fully_shard(module, mesh=all_processes(), reshard_after_forward=way != "kept gathered")
     before = [whole(p) for p in model.parameters()]
     torch.manual_seed(dist.get_rank())
     hydalearn = HydaLearn(model, losses_fn, model.trunk, trial_moves="shared+head")
