@@ -87,8 +87,8 @@ class OptimizerByTask(Optimizer):
         if "step" not in state:
             # torch's own optimizers count in the default dtype; per task it is float32, whatever the default
             double = torch.get_default_dtype() == torch.float64 and not leading and not kernel["fused"]
-            state["step"] = torch.zeros(leading, dtype=torch.float64 if double else torch.float32)
-        if state["step"].device != device:
+            state["step"] = torch.zeros(leading, dtype=torch.float64 if double else torch.float32, device=device)
+        if state["step"].device != device:  # as a checkpoint or another kernel left it
             state["step"] = state["step"].to(device)
 
     def _new_state(self, p: Tensor, leading: tuple[int, ...]) -> Tensor:
