@@ -215,6 +215,25 @@ def test_published_runs_come_back_bit_by_bit_and_nothing_is_computed(place: Path
     assert runs["seed"].tolist()[-1] in (7, "7")
 
 
+def test_a_full_run_takes_over_what_was_computed_elsewhere(place: Path) -> None:
+    """It trains the one cell, takes the published table for the other, and publishes both."""
+    first, calls = full(), list[Any]()
+    compute = counted(calls)
+    first.cell({"size": "small"}, compute)
+    given = first.cell({"size": "large"}, compute)
+    first.publish()
+    for path in place.glob("*.json.gz"):
+        path.unlink()
+    again = full()
+    again.cell({"size": "small"}, compute)
+    pd.testing.assert_frame_equal(again.cell({"size": "large"}, compute, elsewhere=True), given, check_exact=True)
+    again.publish()
+    assert [call["size"] for call in calls] == ["small", "large", "small"]
+    pd.testing.assert_frame_equal(Results("90_toy", "published").cell({"size": "large"}, compute), given)
+    with pytest.raises(ValueError, match="Found `size = 'huge'`"):
+        full().cell({"size": "huge"}, compute, elsewhere=True)
+
+
 def test_what_was_not_published_is_refused_with_the_difference() -> None:
     run = full()
     compute = counted([])

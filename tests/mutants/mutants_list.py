@@ -318,8 +318,8 @@ VERDICTS = (
     Mutant(
         "initialisations taken for splits",
         "Five runs on one split count as five splits, and intervals over them are too short.",
-        "notebooks/companion/studies/composed/study.py",
-        (('seed=labels["seed"] % SPLITS', 'seed=labels["seed"]'),),
+        "notebooks/companion/problems/run_seeds.py",
+        (('seed=runs["seed"] % SPLITS', 'seed=runs["seed"]'),),
         ("tests/companion/test_composed_study.py::test_a_split_has_several_initialisations_in_the_final_runs_alone",),
     ),
     Mutant(

@@ -16,7 +16,7 @@ from companion.data.tiktok import load_tiktok
 from companion.data.wechat import load_wechat
 from companion.networks.recommenders import EmbeddedBottom, MMoE
 from companion.networks.shared_bottom import binary_losses
-from companion.problems.tables import SPLITS
+from companion.problems.run_seeds import split_of
 from companion.train.devices import resolve_device
 from companion.train.problem import Problem
 from companion.train.stacked import RunData, StackedModel
@@ -94,15 +94,15 @@ def layer_names(c: Mapping[str, Any], fields: Sequence[str]) -> list[str]:
 def prepare(c: Mapping[str, Any], seeds: Sequence[int]) -> Problem:
     """Prepare the splits of a log for runs with these seeds, which may repeat.
 
-    A seed names initial weights and an order of batches, and modulo `SPLITS` it names its split.
+    A seed names initial weights and an order of batches, and by `split_of` it names its split.
 
     Args:
         c: `dataset`, `users`, `split` and `rare` make the folds, see `build` for the model; `batch_size` and `device`;
             with `alone` only that task, from 0, is there. The splits of its `seeds` are prepared together.
         seeds: One per run, each of them among `c["seeds"]`.
     """
-    device, names = resolve_device(c["device"]), tuple(dict.fromkeys(seed % SPLITS for seed in c["seeds"]))
-    source = torch.tensor([names.index(seed % SPLITS) for seed in seeds], device=device)
+    device, names = resolve_device(c["device"]), tuple(dict.fromkeys(split_of(seed) for seed in c["seeds"]))
+    source = torch.tensor([names.index(split_of(seed)) for seed in seeds], device=device)
     sizes, encoded = folds(c["dataset"], c["users"], c["split"], names, c["rare"])
     tasks = [c["alone"]] if "alone" in c else list(range(encoded[0].targets.shape[1]))
 

@@ -26,6 +26,7 @@ from companion.data.freddie_mac import SOURCE as FREDDIE_MAC
 from companion.data.mimic import REMAINING, SOURCE
 from companion.data.time_splits import time_splits
 from companion.networks.shared_bottom import SharedBottom, task_losses
+from companion.problems.run_seeds import split_of
 from companion.train.devices import resolve_device
 from companion.train.problem import WITHHELD, Problem, withholds
 from companion.train.stacked import RunData, StackedModel
@@ -41,7 +42,6 @@ OPTIONS = {
     "freddie_mac": {"files"},
     "fannie_mae": {"files"},
 }
-SPLITS = 10_000  # more than anyone draws: a run's seed is its split plus this times the number of its initialisation
 PROTOCOLS = ("repeated", "time")
 # Shares of mortgages for validation and test by time: the windows after the boundary hold fewer rows and fewer defaults
 # than that before it, whose rows are more than are trained on here.
@@ -195,7 +195,7 @@ def withhold(fold: Fold, share: float, seeds: Sequence[int]) -> tuple[Fold, Fold
 def prepare(c: Mapping[str, Any], seeds: Sequence[int]) -> Problem:
     """Prepare the tables of a configuration for runs with these seeds, which may repeat.
 
-    A seed names initial weights and an order of batches, and modulo `SPLITS` it names its split, so that runs 7 and
+    A seed names initial weights and an order of batches, and by `split_of` it names its split, so that runs 7 and
     10,007 differ in their initialisation and share one copy of the data.
 
     Args:
@@ -205,12 +205,12 @@ def prepare(c: Mapping[str, Any], seeds: Sequence[int]) -> Problem:
         seeds: One per run, each of them among `c["seeds"]`.
     """
     device, dtype = resolve_device(c["device"]), getattr(torch, c.get("dtype", "float64"))
-    names = list(dict.fromkeys(seed % SPLITS for seed in c["seeds"]))
+    names = list(dict.fromkeys(split_of(seed) for seed in c["seeds"]))
     folds = folds_of(c, names)
     train, withheld = folds.train, None
     if withholds(c):
         train, withheld = withhold(train, WITHHELD, names)
-    source = torch.tensor([names.index(seed % SPLITS) for seed in seeds], device=device)
+    source = torch.tensor([names.index(split_of(seed)) for seed in seeds], device=device)
 
     def on_device(fold: Fold) -> RunData:
         inputs, targets = (torch.from_numpy(a).to(device, dtype) for a in (fold.inputs, fold.targets))

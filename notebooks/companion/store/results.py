@@ -51,18 +51,18 @@ class Results:
         """Read the published runs where they are asked for."""
         self.notebook, self.profile = notebook, profile
         self.folder = paths.BUILD / "results" / notebook.split("_")[0]
-        self._published: dict[str, pd.DataFrame] = {}
+        self._published: dict[str, pd.DataFrame] | None = None  # by name, where they were read
         self._used: dict[str, Cell] = {}
         if profile == "published":
-            cells = published.read(paths.COMMITTED_FIGURES, notebook)
-            self._published = {key(cell.kind, cell.configuration): cell.table for cell in cells}
+            self._published = _published(notebook)
 
-    def cell(self, configuration: Configuration, compute: Compute) -> pd.DataFrame:
+    def cell(self, configuration: Configuration, compute: Compute, elsewhere: bool = False) -> pd.DataFrame:
         """Give the table of one configuration.
 
         Args:
             configuration: All that decides the table: names -> None, truth values, numbers, text or lists of these.
             compute: Gives a tidy table (see `tidy.checked`) for the configuration. Should it fail, nothing is stored.
+            elsewhere: It was computed on a machine that is not at hand: a full run takes the published table, too.
 
         Raises:
             ValueError: The configuration holds other things, the table is not tidy, a stored file is damaged, or the
@@ -72,9 +72,12 @@ class Results:
         configuration = plain(configuration)
         kind = compute.__qualname__
         name = key(kind, configuration)
-        if self.profile == "published":
+        if self.profile == "published" or (elsewhere and self.profile == "full"):
+            if self._published is None:
+                self._published = _published(self.notebook)
             if name not in self._published:
-                raise ValueError(self._absent(kind, configuration))
+                raise ValueError(_absent(self.notebook, list(self._published), kind, configuration))
+            self._used[name] = Cell(kind, configuration, self._published[name])
             return self._published[name].copy()
         if self.profile == "fast":
             return tidy.checked(compute(configuration))
@@ -85,7 +88,7 @@ class Results:
         self._used[name] = Cell(kind, configuration, table)
         return table.copy()
 
-    def cells(self, configurations: Sequence[Configuration], compute: Compute) -> pd.DataFrame:
+    def cells(self, configurations: Sequence[Configuration], compute: Compute, elsewhere: bool = False) -> pd.DataFrame:
         """Give the tables of many configurations as one, with the configurations' single values as first columns.
 
         A progress bar appears on a terminal only.
@@ -94,7 +97,7 @@ class Results:
             ValueError: As `cell`, or a table has a column of the name of a configuration's value.
         """
         tables = [
-            with_single_values(configuration, self.cell(configuration, compute))
+            with_single_values(configuration, self.cell(configuration, compute, elsewhere))
             for configuration in tqdm(configurations, desc="cells", disable=None)
         ]
         return pd.concat(tables, ignore_index=True)
@@ -109,25 +112,31 @@ class Results:
             cells = [replace(cell, table=shown(cell).reset_index(drop=True)) for cell in self._used.values()]
             published.publish(paths.figures_folder("full"), self.notebook, cells)
 
-    def _absent(self, kind: str, configuration: Configuration) -> str:
-        """What differs between a configuration and the nearest published one of its kind."""
-        others = [dict(json.loads(name)[1]) for name in self._published if json.loads(name)[0] == kind]
-        wanted = {name: value for name, value in configuration.items() if name != "device"}
-        differing = [
-            {n for n in {*wanted, *other} if n not in wanted or n not in other or wanted[n] != other[n]}
-            for other in others
-        ]
-        if not differing:
-            return f"Published runs of {self.notebook} should have cells of {kind}. Found none. Run the full profile."
-        nearest = min(range(len(others)), key=lambda i: len(differing[i]))
-        found = ", ".join(
-            f"`{name} = {wanted.get(name)!r}` where they have {others[nearest].get(name)!r}"
-            for name in sorted(differing[nearest])
-        )
-        return (
-            f"The published runs of {self.notebook} should have been made with the parameters at hand. Found {found}. "
-            'Take the published value, or train with `profile = "fast"` or `"full"`.'
-        )
+
+def _published(notebook: str) -> dict[str, pd.DataFrame]:
+    """The published tables by name."""
+    cells = published.read(paths.COMMITTED_FIGURES, notebook)
+    return {key(cell.kind, cell.configuration): cell.table for cell in cells}
+
+
+def _absent(notebook: str, names: Sequence[str], kind: str, configuration: Configuration) -> str:
+    """What differs between a configuration and the nearest one of its kind among the names of published cells."""
+    others = [dict(json.loads(name)[1]) for name in names if json.loads(name)[0] == kind]
+    wanted = {name: value for name, value in configuration.items() if name != "device"}
+    differing = [
+        {n for n in {*wanted, *other} if n not in wanted or n not in other or wanted[n] != other[n]} for other in others
+    ]
+    if not differing:
+        return f"Published runs of {notebook} should have cells of {kind}. Found none. Run the full profile."
+    nearest = min(range(len(others)), key=lambda i: len(differing[i]))
+    found = ", ".join(
+        f"`{name} = {wanted.get(name)!r}` where they have {others[nearest].get(name)!r}"
+        for name in sorted(differing[nearest])
+    )
+    return (
+        f"The published runs of {notebook} should have been made with the parameters at hand. Found {found}. "
+        'Take the published value, or train with `profile = "fast"` or `"full"`.'
+    )
 
 
 def plain(configuration: Configuration) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from companion.metrics.recommenders import auc
-from companion.problems.tables import SPLITS
+from companion.problems.run_seeds import named, run_seed
 from companion.studies.composed.problems import DECAYING, prepare
 from companion.studies.composed.variants import MEAN, Projected, make_variant
 from companion.train.layer_shares import share
@@ -104,7 +104,7 @@ def _tested(problem: Problem, main: bool) -> dict[str, Tensor]:
 
 def _grid(c: Configuration, *, tested: bool) -> pd.DataFrame:
     begin = time.perf_counter()
-    drawn = [split + SPLITS * i for split in c["seeds"] for i in range(c["inits"] if tested else 1)]
+    drawn = [run_seed(split, i) for split in c["seeds"] for i in range(c["inits"] if tested else 1)]
     settings = list(product(c["rates"], c["scales"], drawn))
     rates, scales, seeds = (list(values) for values in zip(*settings, strict=True))
     tables = []
@@ -124,8 +124,7 @@ def _grid(c: Configuration, *, tested: bool) -> pd.DataFrame:
         measures |= trained.measures
         kept = {name: values.masked_fill(history.failed, torch.nan).cpu() for name, values in measures.items()}
         kept["failed"] = history.failed.double().cpu()
-        labels = pd.DataFrame({"rate": rates[part], "scale": scales[part], "seed": seeds[part]})
-        labels = labels.assign(seed=labels["seed"] % SPLITS, initialisation=labels["seed"] // SPLITS)
+        labels = named(pd.DataFrame({"rate": rates[part], "scale": scales[part], "seed": seeds[part]}))
         tables += [labels.assign(metric=name, value=values.numpy()) for name, values in kept.items()]
     return pd.concat(tables, ignore_index=True).assign(seconds=(time.perf_counter() - begin) / len(seeds))
 

@@ -21,7 +21,7 @@ from companion.metrics.recommenders import auc
 from companion.networks.recommenders import MMoE
 from companion.networks.shared_bottom import binary_losses
 from companion.problems.interactions import build, folds, prepare
-from companion.problems.tables import SPLITS
+from companion.problems.run_seeds import run_seed
 from companion.train.problem import Problem
 from companion.train.runs import falling
 from companion.train.stacked import RunData, evaluate, predict
@@ -88,7 +88,7 @@ def sparse_grid(configuration: Mapping[str, Any]) -> pd.DataFrame:
     for split, number, rate in product(c["seeds"], range(c["inits"]), c["rates"]):
         begin = time.perf_counter()
         here = {**c, "seeds": [split]}
-        problem = prepare(here, [split + SPLITS * number])
+        problem = prepare(here, [run_seed(split, number)])
         model, loss = _train(here, problem, rate)
         measures = {"validation loss": float(np.exp(loss))}
         if c["test"]:

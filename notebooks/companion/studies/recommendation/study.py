@@ -12,7 +12,7 @@ from torch import Tensor
 
 from companion.metrics.recommenders import auc, grouped_auc
 from companion.problems.interactions import Network, folds, load, prepare
-from companion.problems.tables import SPLITS
+from companion.problems.run_seeds import named, run_seed
 from companion.studies.recommendation.trivial import log_odds
 from companion.train.all_tasks import make_method
 from companion.train.losses import ScaledLosses, loss_weights
@@ -135,7 +135,7 @@ def programs(c: Mapping[str, Any]) -> list[tuple[dict[str, Any], float, pd.DataF
         c = {**c, "alone": tasks_of(c).index(c["method"].removesuffix(ALONE))}
     found = []
     for split, decay in product(c["seeds"], c["decays"]):
-        seeds = [split + SPLITS * i for i in range(c["inits"])]
+        seeds = [run_seed(split, i) for i in range(c["inits"])]
         runs = pd.DataFrame(product(c["rates"], c["scales"], c["dropouts"], seeds), columns=KNOBS)
         parts = [runs[first : first + c["at_once"]] for first in range(0, len(runs), c["at_once"])]
         found += [({**c, "seeds": [split]}, decay, part) for part in parts]
@@ -144,7 +144,7 @@ def programs(c: Mapping[str, Any]) -> list[tuple[dict[str, Any], float, pd.DataF
 
 def table_of(runs: pd.DataFrame, decay: float, measures: Measures, failed: Tensor) -> pd.DataFrame:
     """Tidy rows of measures, NaN for runs that failed."""
-    labels = runs.assign(decay=decay, seed=runs["seed"] % SPLITS, initialisation=runs["seed"] // SPLITS)
+    labels = named(runs.assign(decay=decay))
     kept = {metric: values.masked_fill(failed.cpu(), torch.nan).numpy() for metric, values in measures.items()}
     return pd.concat([labels.assign(metric=metric, value=values) for metric, values in kept.items()])
 

@@ -36,6 +36,7 @@ class Comparison:
         tuning_seeds: For these choices; none where a protocol fixes all, then there is no null level either.
         tuning_epochs: Of the runs that choose.
         seeds: Of the final runs.
+        few: How many of these `methods` and `gap` have, which no primary row compares; default: all.
         overlap: Size of a test fold by that of a training fold, for intervals over splits that overlap.
 
     Attributes:
@@ -55,7 +56,8 @@ class Comparison:
     def __init__(
         self, cells: Cells, common: Mapping[str, Any], *, methods: Sequence[str] = (),
         static_weights: Sequence[float] = (1.0,), gap: float | None = None, rates: Sequence[float],
-        tuning_seeds: Sequence[int], tuning_epochs: int = 0, seeds: Sequence[int], overlap: float,
+        tuning_seeds: Sequence[int], tuning_epochs: int = 0, seeds: Sequence[int], few: int | None = None,
+        overlap: float,
     ) -> None:  # fmt: skip
         """Tune and train."""
 
@@ -82,7 +84,11 @@ class Comparison:
         kept = {1.0, gap, self.static}
         at = {setting: self.rate[setting] for setting in wanted if setting[1] != "joint" or setting[2] in kept}
         followed = {joint(1.0), ADATASK} | ({joint(gap)} if gap else set())  # whose dominance is recorded
-        runs = [cell(one, [rate], seeds, record=one in followed) for one, rate in at.items()]
+        further = {("Adam", method, 1.0) for method in methods} | ({joint(gap)} if gap else set())
+        runs = [
+            cell(one, [rate], seeds[:few] if one in further else seeds, record=one in followed)
+            for one, rate in at.items()
+        ]
         if tuning_seeds:
             runs.append(cell(NULL, [self.rate[joint(1.0)]], seeds, record=True))
         places = [(one, rival["rate"]) for one in decisive if self.choices for rival in self.choices[one].rivals]
@@ -103,9 +109,10 @@ class Comparison:
             own, other = (report.at(self.values, one, measure) for one in (ADATASK, setting))
             apart = np.log(own) - np.log(other) if measure in LOSSES else own - other
             return report.interval(apart, self.overlap)
+        seeds = report.at(self.values, setting, measure).index.tolist()
         chosen = self.static_choice if setting == joint(self.static) else self.choices[setting]
         first, second = (
-            report.retuned(self.every, self.trained_at, one, choice, measure)
+            report.retuned(self.every, self.trained_at, one, choice, measure, seeds)
             for one, choice in ((ADATASK, self.choices[ADATASK]), (setting, chosen))
         )
         return tuned_difference(first, second, test_to_train=self.overlap)[0]

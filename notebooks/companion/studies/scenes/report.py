@@ -69,8 +69,9 @@ def values_at(runs: pd.DataFrame, rates: Mapping[Setting, float]) -> pd.DataFram
 
 
 def retuned(
-    runs: pd.DataFrame, rates: Mapping[Setting, float], setting: Setting, choice: Choice, measure: str
-) -> Retuned:
+    runs: pd.DataFrame, rates: Mapping[Setting, float], setting: Setting, choice: Choice, measure: str,
+    seeds: Sequence[int] | None = None,
+) -> Retuned:  # fmt: skip
     """A setting's measure as it was chosen and at the rivals of the choice, all others at their rates.
 
     Args:
@@ -79,11 +80,13 @@ def retuned(
         setting: Whose measure; where its choice is of the weight too, that one's.
         choice: Of its rate.
         measure: Which; of losses the logarithm.
+        seeds: Of which of the final runs; default: all.
     """
     found = []
     for place in (choice.setting, *choice.rivals):
         where = (*setting[:2], place.get("spread", setting[2]))
         series = at(values_at(runs, {**rates, where: place["rate"]}), where, measure)
+        series = series if seeds is None else series.loc[list(seeds)]
         found.append(np.log(series) if measure in LOSSES else series)
     return Retuned(np.stack(found)[..., None], choice.draws, choice.seeds)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from companion.problems.tables import SPLITS, prepare
+from companion.problems.run_seeds import named, run_seed
+from companion.problems.tables import prepare
 from companion.studies.tabular.measures import fold_measures
 from companion.train import main_task
 from companion.train.main_task import Configuration
@@ -32,10 +33,10 @@ def over_initialisations(configuration: Configuration, cell: Callable[[Configura
         The cell's table, whose `seed` is the split; with `inits` it has the column `initialisation`, from 0.
     """
     inits = range(configuration.get("inits", 1))
-    table = cell({**configuration, "seeds": [split + SPLITS * i for i in inits for split in configuration["seeds"]]})
+    table = cell({**configuration, "seeds": [run_seed(split, i) for i in inits for split in configuration["seeds"]]})
     if "inits" not in configuration:
         return table
-    return table.assign(seed=table["seed"] % SPLITS, initialisation=table["seed"] // SPLITS)
+    return named(table)
 
 
 def train_grid(configuration: Configuration) -> pd.DataFrame:
