@@ -30,7 +30,7 @@ Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 WIDTHS = [1500, 1500, 1500]  # of the large trunk, 5.3 million parameters
 BAR = 1.25  # times the number of passes
 SGD, ADAM = partial(torch.optim.SGD, lr=1e-3), partial(torch.optim.Adam, lr=1e-3, fused=True)
-NETWORKS = ((64, 128, 2), (512, 256, 2), (512, 256, 4))  # four layers of so many units, batch, tasks
+NETWORKS = ((64, 128, 2, 1), (512, 256, 2, 2), (512, 256, 4, 2))  # four layers of so many units, batch, tasks, threads
 PLAIN_BAR, COPIES_BAR, PRODUCTS_BAR, BAR_RUNS = 0.6, 6.0, 4.0, 64
 
 
@@ -157,7 +157,9 @@ def large(device: str) -> list[Row]:
 def networks(device: str) -> list[Row]:
     """Measures networks of four layers, of which the smallest is mostly overhead, against plain fused Adam."""
     rows = []
-    for width, batch_size, num_tasks in NETWORKS:
+    before = torch.get_num_threads()
+    for width, batch_size, num_tasks, threads in NETWORKS:
+        torch.set_num_threads(threads)
         models = [SharedBottom(20, [width] * 4, num_tasks).to(device) for _ in range(4)]
         shared = [list(model.shared_parameters()) for model in models]
         batch = torch.randn(batch_size, 20, device=device), torch.randn(num_tasks, batch_size, device=device)
@@ -168,7 +170,7 @@ def networks(device: str) -> list[Row]:
             hydalearn_step(models[3], shared[3], batch, "first_order", make=ADAM),
         ]
         adam, *times = milliseconds(steps, rounds=30, repeats=10)
-        row = partial(Row, tasks=num_tasks, problem=f"4 x {width}, batch {batch_size}")
+        row = partial(Row, tasks=num_tasks, problem=f"4 x {width}, batch {batch_size}, threads {threads}")
         rows.append(row("plain, Adam", measure="step", value=adam, unit="ms"))
         for name, factor, time in zip(
             ("AdaTask-Adam", "HydaLearn exact", "HydaLearn first order"), (2, 3, 2), times, strict=True
@@ -176,6 +178,7 @@ def networks(device: str) -> list[Row]:
             passes = (1 + factor * num_tasks) / 3
             rows.append(row(name, measure="step / plain step", value=time / adam))
             rows.append(row(name, measure=f"step / ((1+{factor}T)/3 plain steps)", value=time / adam / passes))
+    torch.set_num_threads(before)
     return rows
 
 
