@@ -14,6 +14,7 @@ from companion.claims.fields import Direction, fingerprint
 from companion.claims.register import DOMAINS, FOLDER, load_claims, load_not_testable
 from companion.claims.statistics import Interval
 from companion.claims.verdicts import Verdict, combine, rule_on, sentence, verdict
+from companion.claims.words import ROWS, without_domain
 from companion.runner.parameters import parse_assignments
 from companion.store import paths
 from companion.store.manifest import read_manifest
@@ -101,6 +102,11 @@ def test_a_named_text_is_used_twice() -> None:
     for path in FOLDER.glob("*.toml"):
         text = path.read_text(encoding="utf-8")
         assert [name for name in tomllib.loads(text)["texts"] if text.count(f"{{{name}}}") < 2] == [], path.name
+
+
+def test_every_row_has_words_for_figures() -> None:
+    names = {without_domain(name) for name in load_claims()}
+    assert names == set(ROWS)
 
 
 def test_every_claim_of_both_papers_is_registered_in_every_domain() -> None:

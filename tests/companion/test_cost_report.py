@@ -10,7 +10,7 @@ from companion.claims.register import load_claims
 from companion.studies.cost import report
 from companion.studies.cost.counts import Cost
 from companion.studies.cost.figures import draw_bought, draw_growth, draw_memory
-from companion.studies.cost.report import bought, counted, growth, machine, memory, read_bench
+from companion.studies.cost.report import bought, by_device, counted, growth, machine, memory, read_bench
 
 
 def test_what_is_bought_is_read_from_primary_rows_in_units_of_what_counts() -> None:
@@ -54,6 +54,17 @@ def test_a_sweep_is_arranged() -> None:
         ]
     )  # fmt: skip
     assert growth(bench, "tasks").set_index("method")["joint steps"].to_dict() == {"b": 2.0, "equal weights": 1.0}
+
+
+def test_steps_of_devices_stand_side_by_side() -> None:
+    """Without the number of threads, which a GPU has not, and without the networks of other tables."""
+    columns = ["method", "tasks", "measure", "problem", "value"]
+    cpu = [("a", 2, "step / plain step", "4 x 64, batch 128, threads 1", 1.8), ("a", 2, "step / plain step", "", 1.7)]
+    gpu = [("a", 2, "step / plain step", "4 x 64, batch 128", 1.6), ("a", 2, "step", "4 x 64, batch 128", 9.0)]
+    found = by_device({name: pd.DataFrame(rows, columns=columns) for name, rows in (("CPU", cpu), ("GPU", gpu))})
+    assert found.reset_index().to_dict("records") == [
+        {"network": "4 x 64, batch 128", "T": 2, "method": "a", "CPU": 1.8, "GPU": 1.6}
+    ]
 
 
 def test_ideals_are_what_the_peak_is_measured_from() -> None:

@@ -127,3 +127,21 @@ def memory(bench: pd.DataFrame) -> pd.DataFrame:
     wide = wide.rename(columns={"peak / shared parameters": "units"}).rename_axis(columns=None)
     ideal = (wide["units"] - wide["peak - ideal"]).round()
     return wide.assign(ideal=ideal.astype(int)).drop(columns="peak - ideal")
+
+
+def by_device(benches: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Arrange the whole steps of networks of four layers, in plain steps, of the benchmark "training_step".
+
+    Args:
+        benches: Device -> what was measured there.
+
+    Returns:
+        One row per network, number of tasks T and method, one column per device.
+    """
+    columns = {}
+    for device, bench in benches.items():
+        rows = bench[(bench["measure"] == "step / plain step") & bench["problem"].str.startswith("4 x ")]
+        network = rows["problem"].str.replace(r", threads \d+$", "", regex=True)
+        index = pd.MultiIndex.from_arrays([network, rows["tasks"], rows["method"]], names=["network", "T", "method"])
+        columns[device] = rows.set_axis(index)["value"]
+    return pd.DataFrame(columns)
