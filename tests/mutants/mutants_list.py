@@ -375,6 +375,13 @@ VERDICTS = (
         ("tests/companion/test_results.py::test_a_changed_configuration_or_code_never_reuses",),
     ),
     Mutant(
+        "what was trained elsewhere is lost",
+        "A full run uses what was trained on a machine that is not at hand, and publishes without it.",
+        "notebooks/companion/store/results.py",
+        (("            self._used[name] = Cell(kind, configuration, self._published[name])\n", ""),),
+        ("tests/companion/test_results.py::test_a_full_run_takes_over_what_was_computed_elsewhere",),
+    ),
+    Mutant(
         "published runs of other epochs",
         "A published run is found whatever its number of epochs: a reader's change of a parameter shows old numbers.",
         "notebooks/companion/store/published.py",
