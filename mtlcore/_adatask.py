@@ -22,7 +22,7 @@ from mtlcore._task_record import contributions, forget, record_of
 from mtlcore._task_state import Columns, Kernel, OptimizerByTask, joined, memory, picked
 from mtlcore._telling import tell
 from mtlcore._touched import numbers, with_numbers
-from mtlcore._weighted_sums import task_weight_view
+from mtlcore._weighted_sums import surely_nonzero, task_weight_view
 from mtlcore.task_grad_scaling import divide
 
 TaskWeights = list[float] | tuple[float, ...] | Tensor | str | None
@@ -92,7 +92,7 @@ class AdaTaskOptimizer(OptimizerByTask):
         if weights is not None:  # a task of weight 0 is left out: nothing of its gradient that is not finite gets in
             zero, values = None, numbers(grads)
             if isinstance(weights, Tensor):
-                zero = weights == 0
+                zero = None if surely_nonzero(weights) else weights == 0
             elif 0 in weights:
                 zero = torch.tensor([w == 0 for w in weights]).to(p.device, non_blocking=True)
             if zero is not None:

@@ -58,7 +58,7 @@ class SharedBottom(nn.Module):
         widths = [inputs, *hidden]
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
-            layers += [nn.Linear(fan_in, fan_out, dtype=dtype), nn.ReLU()]
+            layers += [nn.Linear(fan_in, fan_out, dtype=dtype), nn.ReLU(inplace=True)]
             if masked:
                 layers.append(Masked(fan_out, dtype))
         self.trunk = nn.Sequential(*layers)

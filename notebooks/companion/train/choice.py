@@ -58,6 +58,8 @@ def choose(tuned: pd.DataFrame, method: str, knobs: Sequence[str] = ("scale", "r
     """
     losses = validation_losses(tuned, knobs)
     means = losses.mean(axis=1, skipna=False)
+    tried = tuned[tuned["metric"] == "validation loss"].groupby("seed").size()
+    everywhere = losses[tried.index[tried == tried.max()]].mean(axis=1, skipna=False)  # where all settings were tried
     if means.isna().all():
         raise ValueError(
             f"Tuning of {method} should leave a setting in which no run failed. Found none. Pass smaller rates."
@@ -70,7 +72,7 @@ def choose(tuned: pd.DataFrame, method: str, knobs: Sequence[str] = ("scale", "r
         value = settings[name][best]
         if len(grid) > 1 and value in (grid[0], grid[-1]) and value != 0:  # no decay is no edge
             beside = grid[1] if value == grid[0] else grid[-2]
-            others = np.where(settings[name] == beside, means.fillna(np.inf), np.inf)
+            others = np.where(settings[name] == beside, everywhere.fillna(np.inf), np.inf)
             told = _told_apart(losses.to_numpy()[best], losses.to_numpy()[np.argmin(others)], float(beside))
             edges.append(f"{method}: the best {name}, {value:g}, lies at an edge of its grid{told}")
     draws = _draws(losses.to_numpy(np.float64)) if rivals else np.full(DRAWS, best)
@@ -98,8 +100,9 @@ def _draws(losses: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _told_apart(best: np.ndarray, beside: np.ndarray, value: float) -> str:
     """Whether the tuning seeds tell the edge from the next value: on a plateau, a wider grid would find nothing."""
-    if len(best) > 1 and np.isfinite(beside).all():
-        gap = paired_interval(beside, best)
+    both = np.isfinite(beside) & np.isfinite(best)
+    if both.sum() > 1:
+        gap = paired_interval(beside[both], best[both])
         if gap.low <= 0:
             found = f"{gap.mean:.3f} [{gap.low:.3f}, {gap.high:.3f}]"
             return f", but {gap.count} tuning seeds do not tell it from {value:g}: there the loss is higher by {found}."

@@ -5,7 +5,8 @@ All methods of a seed share its data, initial weights and batches.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice, product
 from typing import Any
 
@@ -31,6 +32,7 @@ OPTIONS = ("gain", "trial_step", "trial_moves", "negative", "normalise", "scale_
 # A run's knob -> the list of its values in a configuration; the last three are OL-AUX's, GradNorm's and PCD's own.
 OWN_KNOBS = {"weight_lr": "weight_lrs", "alpha": "alphas", "tau": "taus"}
 KNOBS = {"rate": "rates", "scale": "scales", "decay": "decays", "dropout": "dropouts", **OWN_KNOBS}
+side_by_side = partial(zip, strict=True)  # a shortlist of settings: the first value of each knob, the second of each
 
 
 def configured(problem: Problem, losses_fn: LossesFn, c: Configuration) -> Weighting:
@@ -126,22 +128,25 @@ def grid(
     prepare: Prepare,
     measure: Measure | None,
     make: Callable[[Problem, LossesFn, Configuration], Weighting] = configured,
+    settings: Callable[..., Iterable[tuple[float, ...]]] = product,
 ) -> pd.DataFrame:
-    """Train one method at every learning rate, auxiliary loss scale and seed.
+    """Train one method at every setting and seed.
 
     Args:
         c: What `prepare`, `make` and `train` read; `rates`, `scales`, `seeds` and whatever else it holds of `KNOBS` are
-            lists, and every combination of their values is a run.
+            lists.
         prepare: Makes the problem.
         measure: See `outcome`.
         make: Builds the weighting.
+        settings: Of the knobs' lists: `product`, every combination, or `side_by_side`.
 
     Returns:
         Tidy rows by seed, knob and metric, with the seconds of a run.
     """
     begin = time.perf_counter()
     names = {knob: name for knob, name in KNOBS.items() if name in c}
-    *values, seeds = zip(*product(*(c[name] for name in names.values()), c["seeds"]), strict=True)
+    runs = [(*setting, seed) for setting in settings(*(c[name] for name in names.values())) for seed in c["seeds"]]
+    *values, seeds = zip(*runs, strict=True)
     knobs = dict(zip(names, values, strict=True))  # knob -> [R]
     each = {**c, **{names[knob]: column for knob, column in knobs.items()}}
     problem = prepare(c, seeds)

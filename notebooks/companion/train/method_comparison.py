@@ -55,10 +55,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class SecondStage:
-    """More tuning seeds for each method's best settings, where a first few do not tell them apart.
+    """More tuning seeds for each method's best settings: a few rule most settings out, and do not tell the rest apart.
 
     Attributes:
-        seeds: None of the first stage's.
+        seeds: None of the first stage's; without any there is no second stage.
         shortlist: How many settings of a method they try: those of least mean validation loss in the first stage.
         tune: Gives a cell of tuning runs at listed settings.
     """
@@ -146,7 +146,7 @@ def compare(
             runs = pd.concat([runs.assign(decay=0.0, dropout=0.0), more[(more["decay"] > 0) | (more["dropout"] > 0)]])
             names = ("scale", "rate", "decay", "dropout")
             choice = choose(runs, method, names, rivals)
-        if second:
+        if second and second.seeds:
             again = {**grid, **second.lists(runs, names), "seeds": list(second.seeds)}
             runs = pd.concat([runs, results.cells([again], second.tune)], ignore_index=True)
             choice = choose(runs, method, names, rivals)

@@ -51,5 +51,6 @@ def step_per_run(optimizer: Optimizer, rates: Tensor) -> None:
     before = [p.detach().clone() for p in parameters]
     optimizer.step()
     with torch.no_grad():
-        for p, old in zip(parameters, before, strict=True):
-            p.copy_(old + per_run(rates, p).to(p.dtype) * (p - old))
+        torch._foreach_sub_(parameters, before)
+        torch._foreach_mul_(parameters, [per_run(rates, p).to(p.dtype) for p in parameters])
+        torch._foreach_add_(parameters, before)

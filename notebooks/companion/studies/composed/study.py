@@ -1,7 +1,7 @@
 """Training cells: one method at every learning rate, loss scale and seed as one batched program, as a tidy table."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -18,6 +18,7 @@ from companion.studies.composed.problems import DECAYING, prepare
 from companion.studies.composed.variants import MEAN, Projected, make_variant
 from companion.train.layer_shares import share
 from companion.train.losses import ScaledLosses
+from companion.train.main_task import side_by_side
 from companion.train.problem import Problem
 from companion.train.runs import History, train_runs
 from companion.train.share_recorder import Measures, ShareRecorder, joined
@@ -102,11 +103,13 @@ def _tested(problem: Problem, main: bool) -> dict[str, Tensor]:
     return measures
 
 
-def _grid(c: Configuration, *, tested: bool) -> pd.DataFrame:
+def _grid(
+    c: Configuration, *, tested: bool, settings: Callable[..., Iterable[tuple[float, ...]]] = product
+) -> pd.DataFrame:
     begin = time.perf_counter()
     drawn = [run_seed(split, i) for split in c["seeds"] for i in range(c["inits"] if tested else 1)]
-    settings = list(product(c["rates"], c["scales"], drawn))
-    rates, scales, seeds = (list(values) for values in zip(*settings, strict=True))
+    every = [(*setting, seed) for setting in settings(c["rates"], c["scales"]) for seed in drawn]
+    rates, scales, seeds = (list(values) for values in zip(*every, strict=True))
     tables = []
     for first in range(0, len(seeds), c["at_once"]):
         part = slice(first, first + c["at_once"])
@@ -150,6 +153,11 @@ def train_grid(c: Configuration) -> pd.DataFrame:
 def tune_grid(c: Configuration) -> pd.DataFrame:
     """Train as `train_grid` does, once per seed and without a look at the test fold: for choosing settings."""
     return _grid(c, tested=False).drop(columns="initialisation")
+
+
+def tune_listed(c: Configuration) -> pd.DataFrame:
+    """Train as `tune_grid` does, at listed settings alone: `rates` and `scales` are read side by side."""
+    return _grid(c, tested=False, settings=side_by_side).drop(columns="initialisation")
 
 
 def cost_per_step(c: Configuration, methods: Sequence[str]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from companion.problems.synthetic import prepare
 from companion.train import main_task
-from companion.train.main_task import KNOBS, Configuration
+from companion.train.main_task import Configuration, side_by_side
 from companion.train.problem import Problem
 from companion.train.stacked import evaluate
 
@@ -36,7 +36,4 @@ def tune_grid(configuration: Configuration) -> pd.DataFrame:
 
 def tune_listed(configuration: Configuration) -> pd.DataFrame:
     """Train as `tune_grid` does, at listed settings alone: its lists of knobs are read side by side."""
-    names = [name for name in KNOBS.values() if name in configuration]
-    settings = zip(*(configuration[name] for name in names), strict=True)
-    each = ({name: [value] for name, value in zip(names, setting, strict=True)} for setting in settings)
-    return pd.concat([tune_grid({**configuration, **setting}) for setting in each], ignore_index=True)
+    return main_task.grid(configuration, prepare, None, settings=side_by_side)

@@ -10,7 +10,7 @@ from companion.problems.run_seeds import named, run_seed
 from companion.problems.tables import prepare
 from companion.studies.tabular.measures import fold_measures
 from companion.train import main_task
-from companion.train.main_task import Configuration
+from companion.train.main_task import Configuration, side_by_side
 from companion.train.problem import Problem
 from companion.train.stacked import predict
 
@@ -54,3 +54,8 @@ def train_grid(configuration: Configuration) -> pd.DataFrame:
 def tune_grid(configuration: Configuration) -> pd.DataFrame:
     """Train as `train_grid` does, once per split and without a look at the test fold: for choosing settings."""
     return main_task.grid(configuration, prepare, None)
+
+
+def tune_listed(configuration: Configuration) -> pd.DataFrame:
+    """Train as `tune_grid` does, at listed settings alone: its lists of knobs are read side by side."""
+    return main_task.grid(configuration, prepare, None, settings=side_by_side)
