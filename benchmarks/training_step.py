@@ -61,7 +61,8 @@ def hydalearn_step(
 
     def step() -> None:
         optimizer.zero_grad()
-        zero_task_grad(shared, keep_memory)
+        if keep_memory:
+            zero_task_grad(shared, keep_memory)
         hydalearn.backward(batch)
         optimizer.step()
 

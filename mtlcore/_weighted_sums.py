@@ -28,10 +28,7 @@ def weighted_sums(task_grads: Sequence[Tensor], weights: Tensor | None) -> list[
     sums = []
     for g in task_grads:
         if g.ndim == 2 and weights.ndim == 1 and g.numel() < _FEW:
-            w = weights.to(g.device, g.dtype)
-            if not surely_nonzero(w):
-                g = g.masked_fill((w == 0).unsqueeze(1), 0)
-            sums.append(torch.mv(g.t(), w))
+            sums.append(torch.mv(*_without_zeros(g, weights.to(g.device, g.dtype))))
             continue
         num_tasks, *shape = g.shape
         lead = shape[: weights.ndim] if len(shape) > weights.ndim else shape[: weights.ndim - 1]
@@ -43,6 +40,16 @@ def weighted_sums(task_grads: Sequence[Tensor], weights: Tensor | None) -> list[
         total = embedding_bag(rows, g.reshape(num_tasks * bags, size), offsets, mode="sum", per_sample_weights=factors)
         sums.append(total.masked_fill_(nothing, 0).reshape(shape))
     return sums
+
+
+def _without_zeros(g: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns g [T, n] transposed, and weights [T], both without tasks of weight 0, or with zeros in their place."""
+    if weights.device.type == "cpu":  # what lies at an end is left out without reading it
+        kept = [t for t, weight in enumerate(weights.tolist()) if weight != 0]
+        ends = slice(kept[0], kept[-1] + 1) if kept else slice(0, 0)
+        if ends.stop - ends.start == len(kept):
+            return g[ends].t(), weights[ends]
+    return g.masked_fill((weights == 0).unsqueeze(1), 0).t(), weights
 
 
 def surely_nonzero(weights: Tensor) -> bool:
@@ -81,19 +88,17 @@ def weighted_rows(task_grad: Tensor, weights: Tensor) -> Tensor:
     return with_numbers(task_grad, torch.where(view == 0, 0, values) * view)
 
 
-def scaled(grad: Tensor, weight: Tensor, nonzero: bool = False) -> Tensor:
-    """Returns ``weight`` [] or [R] times a gradient [*shape]; zeros where the weight is 0, whatever stands there.
-
-    Nothing is to be done for that where it is known to be ``nonzero`` in the gradient's precision.
-    """
+def scaled(grad: Tensor, weight: Tensor) -> Tensor:
+    """Returns ``weight`` [] or [R] times a gradient [*shape]; zeros where the weight is 0, whatever stands there."""
     if weight.ndim and grad.is_sparse:
         grad = grad.to_dense()  # for its rows are of several runs
     values = numbers(grad)
     weight = weight.to(values.device, values.dtype)
+    if weight.device.type == "cpu" and not weight.ndim:
+        return with_numbers(grad, values * weight if bool(weight) else torch.zeros_like(values))
     if weight.ndim:
         weight = weight.reshape(weight.shape + (1,) * (values.ndim - 1))
-    product = values * weight
-    return with_numbers(grad, product if nonzero else product.masked_fill_(weight == 0, 0))
+    return with_numbers(grad, (values * weight).masked_fill_(weight == 0, 0))
 
 
 def task_weight_view(weights: Tensor, task_grad: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from mtlcore._rows import Rows, SparseRows, grouped
 from mtlcore._sharded import as_sharded, check_sharded, like, local
 from mtlcore._task_record import begin, new_rows, task_grad_of
 from mtlcore._touched import added, numbers, settled, with_numbers
-from mtlcore._weighted_sums import scaled, surely_nonzero
+from mtlcore._weighted_sums import scaled
 from mtlcore.task_gradients import add_rows
 
 
@@ -113,10 +113,9 @@ class Gradients:
         for rows in self.tables:
             add_rows(rows, weights, weighed_by, self.scale)
         factors = (weights if scales_heads else torch.ones_like(weights)).unbind()
-        nonzero = {dtype: surely_nonzero(weights.to(dtype)) for dtype in {p.dtype for p in self.heads}}
         for p, grads in self.heads.items():
             each = zip(grads, factors, strict=True)
-            parts = [scaled(grad, factor, nonzero[p.dtype]) for grad, factor in each if grad is not None]
+            parts = [scaled(grad, factor) for grad, factor in each if grad is not None]
             if parts:
                 total = reduce(added, parts)
                 total = total if self.scale is None else total * self.scale

@@ -12,7 +12,7 @@ from companion.claims.statistics import Interval
 from companion.studies.composed import report
 from companion.studies.composed.figures import draw_fluctuation, draw_shares
 from companion.studies.composed.problems import prepare
-from companion.studies.composed.study import cost_per_step, train_grid, tune_grid
+from companion.studies.composed.study import cost_per_step, train_grid, tune_grid, tune_listed
 from companion.studies.composed.variants import DIRECTIONS, MEAN, METHODS, make_variant
 from companion.train.choice import Choice
 from companion.train.method_comparison import Comparison
@@ -51,6 +51,15 @@ def test_following_the_share_changes_no_result(method: str) -> None:
         np.testing.assert_allclose(values(followed, metric), values(plain, metric), rtol=1e-7)
     assert ("auxiliary share" in set(followed["metric"])) == (method != "single task")
     assert not values(plain, "failed").any()
+
+
+def test_listed_settings_train_as_in_a_grid() -> None:
+    listed = tune_listed({**SYNTHETIC, "method": "HydaLearn", "rates": [0.003, 0.01], "scales": [1.0, 10.0]})
+    grid = tune_grid({**SYNTHETIC, "method": "HydaLearn"})  # the second of the two settings
+    assert listed.groupby(["rate", "scale"]).ngroups == 2
+    assert values(listed[listed["rate"] == 0.01], "validation loss") == pytest.approx(
+        values(grid, "validation loss"), rel=1e-9
+    )
 
 
 def test_methods_differ_and_share_their_start() -> None:

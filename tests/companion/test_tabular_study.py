@@ -15,7 +15,7 @@ from companion.problems.tables import folds_of, prepare, withhold
 from companion.store.results import Results
 from companion.studies.tabular.facts import describe, facts_of
 from companion.studies.tabular.measures import calibration_bins, calibration_error, fold_measures
-from companion.studies.tabular.study import train_grid, tune_grid
+from companion.studies.tabular.study import train_grid, tune_grid, tune_listed
 from companion.train.main_task import configured
 from companion.train.method_comparison import compare
 from companion.train.weightings import STATIC
@@ -254,3 +254,14 @@ def test_static_weights_are_those_of_the_configuration() -> None:
     for method, weight in (("single task", 0.0), ("static grid", 1.0)):
         step = configured(problem, problem.scaled_losses([1.0, 2.0]), {**BASE, "method": method}).backward(batch)
         assert step.weights.tolist() == [[1.0, 1.0], [weight, weight]]
+
+
+def test_listed_settings_train_as_in_a_grid() -> None:
+    listed = tune_listed(
+        {**BASE, "rates": [0.01, 0.03], "scales": [3.0, 1.0], "decays": [0.0, 0.3], "dropouts": [0.0, 0.0]}
+    )
+    grid = tune_grid({**BASE, "rates": [0.03], "scales": [1.0], "decays": [0.3], "dropouts": [0.0]})
+    assert listed.groupby(["rate", "scale", "decay", "dropout"]).ngroups == 2
+    assert values(listed, "validation loss", rate=0.03) == pytest.approx(values(grid, "validation loss"), rel=1e-9)
+    with pytest.raises(ValueError, match="shorter"):
+        tune_listed({**BASE, "rates": [0.01, 0.03]})

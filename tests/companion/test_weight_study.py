@@ -336,6 +336,19 @@ def test_an_edge_on_a_plateau_says_so() -> None:
     )
 
 
+def test_an_edge_is_held_against_its_neighbour_on_the_seeds_that_tried_both() -> None:
+    """The neighbour, 3, was not on the shortlist that seed 2 tried."""
+    nan = float("nan")
+    grid = {(1.0, 0.1): [3.0, 3.0], (3.0, 0.1): [1.1, 2.0], (3.0, 0.2): [4.0, 4.0], (10.0, 0.1): [1.0, 2.05, 7.0]}
+    edge = choose(tuning(grid), "m").edges[-1]
+    assert edge == (
+        "m: the best scale, 10, lies at an edge of its grid, but 2 tuning seeds do not tell it from 3: "
+        "there the loss is higher by 0.025 [-0.928, 0.978]."
+    )
+    grid[3.0, 0.1] = [1.1, nan]  # failed
+    assert choose(tuning(grid), "m").edges[-1].endswith("higher by 2.475 [-4.196, 9.146].")
+
+
 def test_choosing_leaves_failed_settings_out() -> None:
     failed = {(1.0, 0.1): [1.0, float("nan")], (1.0, 0.2): [4.0, 4.0]}
     assert choose(tuning(failed), "m").rate == 0.2

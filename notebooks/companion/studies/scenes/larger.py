@@ -26,7 +26,7 @@ COMMON: dict[str, Any] = {
 TUNING_EPOCHS = 6
 STATIC_WEIGHTS = (0.3, 1.0, 3.0)
 RATES = tuple(2.0**e for e in (-11, -10, -9, -8, -7))
-TUNING_SEEDS, SEEDS = (1000, 1001, 1002), (40, 41, 42, 43, 44)
+TUNING_SEEDS, SEEDS = tuple(range(1000, 1010)), tuple(range(50, 60))
 
 
 def larger(cells: Cells, device: str) -> Comparison:
