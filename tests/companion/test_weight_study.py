@@ -404,7 +404,7 @@ def test_a_second_stage_tries_the_best_settings_on_more_seeds() -> None:
 
     def cell(configuration: Mapping[str, Any]) -> pd.DataFrame:
         asked.append(dict(configuration))
-        losses = first if configuration["seeds"] == [1, 2] else {0.1: [2.0], 0.2: [1.0]}
+        losses = first if configuration["seeds"] == [1, 2] else {0.1: [2.0], 0.2: [1.0], 0.3: [3.0]}
         rows = [(rate, seed, loss) for rate in configuration["rates"]
                 for seed, loss in zip(configuration["seeds"], losses[rate], strict=True)]  # fmt: skip
         return pd.DataFrame(rows, columns=["rate", "seed", "value"]).assign(scale=1.0, metric="validation loss")

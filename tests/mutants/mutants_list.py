@@ -257,6 +257,13 @@ COMPARISON = (
         ("tests/companion/test_weight_study.py::test_a_comparison_tunes_then_trains_fresh_seeds",),
     ),
     Mutant(
+        "a shortlist of the worst settings",
+        "All tuning seeds choose among settings that the first few had ruled out.",
+        "notebooks/companion/train/method_comparison.py",
+        (("means.nsmallest(self.shortlist)", "means.nlargest(self.shortlist)"),),
+        ("tests/companion/test_weight_study.py::test_a_second_stage_tries_the_best_settings_on_more_seeds",),
+    ),
+    Mutant(
         "seeds not paired",
         "Methods are compared at different seeds, so the difference of problems counts as one of methods.",
         "notebooks/companion/train/method_comparison.py",

@@ -177,6 +177,13 @@ LOOPS = (
         ),
     ),
     Mutant(
+        "a task of weight 0 between others",
+        "Of three tasks the one in the middle has weight 0 and a NaN, which the sum then holds.",
+        "mtlcore/_weighted_sums.py",
+        (("if ends.stop - ends.start == len(kept):", "if True:"),),
+        ("tests/mtlcore/test_task_gradients.py::test_the_weighted_sum_reads_no_task_of_weight_zero[[1]-shape1]",),
+    ),
+    Mutant(
         "one addition per task in half precision",
         "bfloat16 parameters keep a seventh of their movement, less with each task more.",
         "mtlcore/_adatask.py",
