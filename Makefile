@@ -70,7 +70,7 @@ published: $(names:%=build/published/%.ipynb)  ##   100 s  draw figures/full/ ag
 # The longest first, so that two at a time end together: the scenes take nearly two hours on one core.
 longest = 07 02 09 04 08 03 06
 .PHONY: full
-full: $(patsubst %,build/full/%.ipynb,$(foreach n,$(longest),$(filter $n_%,$(names))) $(names))  ##  9000 s  execute the full profile (estimated: CPU time of its parts, halved), write figures/full/; then make claims and make record
+full: $(patsubst %,build/full/%.ipynb,$(foreach n,$(longest),$(filter $n_%,$(names))) $(names))  ##  7600 s  execute the full profile (estimated: CPU time of its parts, halved), write figures/full/; then make claims and make record
 	@if [ -e build/ran ]; then echo "Figures: figures/full/. Executed notebooks: build/full/. Now: make claims and make record"; rm build/ran; \
 	else echo "Nothing to do: figures/full/ is up to date with $(words $(names)) notebooks."; fi
 
